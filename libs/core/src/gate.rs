@@ -1,0 +1,1 @@
+//! Gates: strict trees of rules, read once from the wire.
