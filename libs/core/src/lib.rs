@@ -3,8 +3,10 @@
 
 pub mod access;
 pub mod caller;
+pub mod chains;
 pub mod error;
 pub mod events;
+pub mod evm;
 pub mod gate;
 pub mod ids;
 pub mod page;
