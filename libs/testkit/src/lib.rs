@@ -1,0 +1,23 @@
+//! What tests and the demo share: waiting for a state, a local EVM node, wallets that sign, a capture of
+//! the log, and a handle on the real `streamgate` process.
+//!
+//! Nothing here fakes the platform. [`Platform`] runs the real binary, [`Anvil`] a real EVM node.
+
+mod anvil;
+mod eventually;
+mod evm;
+mod logs;
+mod paths;
+mod platform;
+mod ports;
+mod process;
+mod wallet;
+
+pub use anvil::Anvil;
+pub use eventually::{eventually, eventually_every};
+pub use evm::{DemoPass, EvmNode};
+pub use logs::{LogCapture, LogLine};
+pub use paths::{default_clip, repository, shared_media, tool};
+pub use platform::{Platform, PlatformBuilder, ServicePorts};
+pub use ports::{free_port, free_ports};
+pub use wallet::Wallet;
