@@ -1,0 +1,69 @@
+# The one list of commands. `just` shows it; CI runs `just check`.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+export PATH := justfile_directory() / ".tools/venv/bin" + ":" + env("PATH")
+
+bins := "-p streamgate -p streamgate-encoder -p streamgate-integration"
+
+# Show this list.
+default:
+    @just --list --unsorted
+
+# Everything that CI runs, cheapest first.
+check: fmt-check proto deny lint test
+
+# Format the code.
+fmt:
+    cargo fmt --all
+
+fmt-check:
+    cargo fmt --all --check
+
+# Clippy over everything, warnings denied.
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Lint the contracts.
+proto:
+    node_modules/.bin/buf lint proto
+
+# Licences, bans and sources of the dependencies.
+deny:
+    cargo deny --all-features check bans licenses sources
+
+# Every test: units, services, and the whole system on the real binary.
+test: build-for-tests
+    cargo test --workspace --quiet
+
+# Only the whole-system tests. FILTER is a test file, such as main_job.
+test-system FILTER="": build-for-tests
+    cargo test -p streamgate-integration {{ if FILTER == "" { "" } else { "--test " + FILTER } }} -- --nocapture
+
+# The real binaries that system tests start.
+[private]
+build-for-tests:
+    cargo build {{ bins }} --bins
+
+# One crate: `just check-crate upload`.
+check-crate NAME:
+    cargo clippy -p streamgate-{{ NAME }} --all-targets -- -D warnings
+    cargo test -p streamgate-{{ NAME }}
+
+# Benchmarks: `just bench transcode`. Each figure is a line `bench NAME METRIC ours=… peer=… ratio=…`.
+bench *NAMES:
+    cargo build --release {{ bins }} --bins
+    target/release/bench {{ NAMES }}
+
+# Start the platform from a debug build.
+dev:
+    cargo build -p streamgate -p streamgate-encoder
+    STREAMGATE_DATA_DIR="${STREAMGATE_DATA_DIR:-data}" target/debug/streamgate serve
+
+# The main job end to end against a local EVM node.
+demo *VIDEO:
+    scripts/run demo {{ VIDEO }}
+
+# Rebuild the demo's contract.
+contracts:
+    node integration/contracts/compile.mjs

@@ -1,0 +1,89 @@
+# Installs what a step needs, and nothing that is there already. Sourced, not run.
+# shellcheck shell=bash
+
+BUILD_PACKAGES=(
+  gcc
+  libc6-dev
+  pkg-config
+  libgstreamer1.0-dev
+  libgstreamer-plugins-base1.0-dev
+  gstreamer1.0-plugins-base
+  gstreamer1.0-plugins-good
+  gstreamer1.0-plugins-bad
+  gstreamer1.0-plugins-ugly
+  gstreamer1.0-libav
+)
+TEST_PACKAGES=(ffmpeg chromium jq)
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    fail "installing packages needs root: run this as root, or install sudo"
+  fi
+}
+
+is_installed() {
+  [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# install_packages NAME…: Debian packages, only those that are missing.
+install_packages() {
+  command -v dpkg-query >/dev/null || fail "this needs Debian or a relative of it; elsewhere install by hand: $*"
+  local missing=() name
+  for name in "$@"; do
+    is_installed "$name" || missing+=("$name")
+  done
+  [ "${#missing[@]}" = 0 ] && return
+  say "Installing ${missing[*]}"
+  quietly as_root apt-get update -q || fail "apt-get update failed: is there a network?"
+  quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" ||
+    fail "could not install ${missing[*]}"
+}
+
+need_rust() {
+  command -v cargo >/dev/null || fail "Rust is missing: install Rust 1.95 or newer with rustup, then run this again"
+}
+
+# Node tools at the versions in package-lock.json; again only when that file changed.
+install_node_tools() {
+  command -v npm >/dev/null || fail "Node.js 20 or newer is missing: install it, then run this again"
+  local marker="$ROOT/node_modules/.installed"
+  cmp -s "$ROOT/package-lock.json" "$marker" && return
+  say "Installing Node tools"
+  (cd "$ROOT" && quietly npm ci) || fail "npm ci failed: is there a network?"
+  cp "$ROOT/package-lock.json" "$marker"
+}
+
+# Python tools in a folder of their own; again only when the list changed.
+install_python_tools() {
+  command -v python3 >/dev/null || fail "Python 3 is missing: install it, then run this again"
+  local wanted="$ROOT/scripts/lib/python-tools.txt" marker="$TOOLS/venv/.installed"
+  cmp -s "$wanted" "$marker" && return
+  say "Installing Python tools"
+  python3 -m venv "$TOOLS/venv" >/dev/null 2>&1 || {
+    install_packages python3-venv
+    quietly python3 -m venv --clear "$TOOLS/venv" || fail "could not make a Python environment in .tools/venv"
+  }
+  quietly "$TOOLS/venv/bin/pip" install --quiet --requirement "$wanted" || fail "pip failed: is there a network?"
+  cp "$wanted" "$marker"
+}
+
+install_for_build() {
+  need_rust
+  install_packages "${BUILD_PACKAGES[@]}"
+}
+
+install_for_demo() {
+  install_for_build
+  install_node_tools
+}
+
+install_for_tests() {
+  install_for_build
+  install_packages "${TEST_PACKAGES[@]}"
+  install_node_tools
+  install_python_tools
+}
