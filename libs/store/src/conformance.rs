@@ -1,0 +1,1 @@
+//! Proof of the contract of [`BlobStore`](crate::BlobStore), for any engine.
