@@ -1,0 +1,21 @@
+//! How one service calls another, and how it knows who calls.
+//!
+//! [`Mesh`] hands out generated clients over lazy channels that carry a deadline, retry what
+//! never reached the other end, stop calling a dead one, and pass on the request id, the trace
+//! and the caller. [`Authenticator`] is the other side of the same coin.
+
+mod authenticator;
+mod breaker;
+mod channel;
+pub mod context;
+mod credential;
+mod keys;
+mod mesh;
+mod methods;
+pub mod token;
+
+pub use authenticator::{Authenticator, MeshAuthenticator};
+pub use channel::MeshChannel;
+pub use credential::{MeshSecret, ON_BEHALF_HEADER, SERVICE_HEADER};
+pub use keys::TokenVerifier;
+pub use mesh::{BadTarget, HealthClient, Mesh, MeshBuilder};

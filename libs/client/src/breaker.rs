@@ -1,0 +1,72 @@
+//! Stops calls to an endpoint that can't be connected to, for half a second at a time.
+
+use std::{
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+/// Failed connections in a row after which calls are refused at once.
+const FAILURES_TO_OPEN: u32 = 5;
+/// How long they are refused before one call may try again.
+const OPEN_FOR: Duration = Duration::from_millis(500);
+
+/// Counts failed connections in a row.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    origin: Instant,
+    failures: AtomicU32,
+    /// Milliseconds since `origin` until which calls are refused.
+    closed_at: AtomicU64,
+}
+
+impl Breaker {
+    pub(crate) fn new() -> Self {
+        Self { origin: Instant::now(), failures: AtomicU32::new(0), closed_at: AtomicU64::new(0) }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a call may be tried. While open, one call per interval is the probe.
+    pub(crate) fn admits(&self) -> bool {
+        if self.failures.load(Ordering::Relaxed) < FAILURES_TO_OPEN {
+            return true;
+        }
+        let (now, until) = (self.now_ms(), self.closed_at.load(Ordering::Relaxed));
+        let next = now.saturating_add(millis(OPEN_FOR));
+        now >= until && self.closed_at.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    pub(crate) fn connected(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused(&self) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if failures >= FAILURES_TO_OPEN {
+            self.closed_at.store(self.now_ms().saturating_add(millis(OPEN_FOR)), Ordering::Relaxed);
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_refused_after_failures_in_a_row_and_admitted_after_a_success() {
+        let breaker = Breaker::new();
+        for _ in 0..FAILURES_TO_OPEN {
+            assert!(breaker.admits());
+            breaker.refused();
+        }
+        assert!(!breaker.admits());
+        breaker.connected();
+        assert!(breaker.admits());
+    }
+}

@@ -1,0 +1,222 @@
+//! One service's channel: deadline, retries, breaker, trace, credential.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Request, Response, header::HOST, request::Parts};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use streamgate_core::{ErrorKind, Failure, ServiceName, time::now_ms};
+use tonic::{ConnectError, Status, body::Body, transport::Channel};
+use tower::{Service, ServiceExt as _};
+
+use crate::{
+    breaker::Breaker,
+    context,
+    credential::{self, Acting, MeshSecret},
+    methods::{Method, Methods},
+};
+
+/// How long a unary call may take, retries included.
+const UNARY_DEADLINE: Duration = Duration::from_secs(10);
+/// How often a call is sent again.
+const RETRIES: u32 = 2;
+/// Longest wait before the first retry; the next ones wait longer. The wait is random.
+const FIRST_WAIT_MS: u64 = 40;
+/// Largest unary message in either direction, with room for its frame.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024 + 1024;
+
+/// Where one service is and how its connection fares; shared by all its channels.
+pub(crate) struct Route {
+    name: ServiceName,
+    url: String,
+    channel: Channel,
+    breaker: Breaker,
+    methods: Arc<Methods>,
+}
+
+impl Route {
+    pub(crate) fn new(name: ServiceName, url: String, channel: Channel, methods: Arc<Methods>) -> Self {
+        Self { name, url, channel, breaker: Breaker::new(), methods }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, tonic::transport::Error> {
+        let mut channel = self.channel.clone();
+        let outcome = async { channel.ready().await?.call(request).await }.await;
+        match &outcome {
+            Err(error) if cause::<ConnectError>(error).is_some() => self.breaker.refused(),
+            _ => self.breaker.connected(),
+        }
+        outcome
+    }
+}
+
+/// Who a channel says it is.
+pub(crate) struct Credential {
+    pub(crate) secret: MeshSecret,
+    pub(crate) own: ServiceName,
+    pub(crate) acting: Acting,
+    pub(crate) request_id: Option<String>,
+}
+
+/// A channel to one service, for generated clients. Cheap to clone.
+///
+/// Unary calls end within ten seconds and are sent again when they never reached the service,
+/// or when sending them twice does no harm. Streams are sent once and have no deadline.
+#[derive(Clone)]
+pub struct MeshChannel {
+    route: Arc<Route>,
+    credential: Option<Arc<Credential>>,
+}
+
+impl MeshChannel {
+    pub(crate) const fn new(route: Arc<Route>, credential: Option<Arc<Credential>>) -> Self {
+        Self { route, credential }
+    }
+
+    async fn run(self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let (mut parts, body) = request.into_parts();
+        self.prepare(&mut parts.headers);
+        if !self.route.breaker.admits() {
+            return Err(self.unavailable("does not answer"));
+        }
+        let method = self.route.methods.of(parts.uri.path());
+        if !method.unary {
+            let sent = self.route.send(Request::from_parts(parts, body)).await;
+            return sent.map_err(|error| self.failed(&error));
+        }
+        let deadline = deadline_of(&mut parts.headers);
+        match tokio::time::timeout(deadline, self.unary(method, parts, body)).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let message = format!("{} did not answer in time", self.route.name);
+                Err(Failure::new(ErrorKind::DeadlineExceeded, "deadline_exceeded", message).into())
+            }
+        }
+    }
+
+    fn prepare(&self, headers: &mut HeaderMap) {
+        headers.remove(HOST);
+        let request_id = self.credential.as_ref().and_then(|credential| credential.request_id.as_deref());
+        context::inject(headers, request_id);
+        if let Some(credential) = &self.credential {
+            credential::attach(headers, &credential.secret, credential.own, &credential.acting, now_ms());
+        }
+    }
+
+    async fn unary(&self, method: Method, parts: Parts, body: Body) -> Result<Response<Body>, Status> {
+        let message = gather(body).await?.to_bytes();
+        let mut attempt = 0;
+        loop {
+            let error = match self.attempt(parts.clone(), message.clone()).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            let may_repeat = method.repeatable && error.broken || error.never_sent;
+            if attempt == RETRIES || !may_repeat {
+                return Err(error.status);
+            }
+            let longest = FIRST_WAIT_MS << attempt;
+            tokio::time::sleep(Duration::from_millis(rand::random_range(longest / 4..=longest))).await;
+            attempt += 1;
+        }
+    }
+
+    async fn attempt(&self, parts: Parts, message: Bytes) -> Result<Response<Body>, Attempt> {
+        let request = Request::from_parts(parts, Body::new(Full::new(message)));
+        let response = self.route.send(request).await.map_err(|error| Attempt {
+            broken: true,
+            never_sent: cause::<ConnectError>(&error).is_some(),
+            status: self.failed(&error),
+        })?;
+        let (parts, body) = response.into_parts();
+        let body = gather(body).await.map_err(|status| {
+            let broken = status.code() == tonic::Code::Unavailable;
+            Attempt { broken, never_sent: false, status }
+        })?;
+        Ok(Response::from_parts(parts, Body::new(body)))
+    }
+
+    fn failed(&self, error: &tonic::transport::Error) -> Status {
+        tracing::debug!(service = %self.route.name, error = ?error, "call failed");
+        self.unavailable(if cause::<ConnectError>(error).is_some() { "can't be reached" } else { "broke the connection off" })
+    }
+
+    fn unavailable(&self, what: &str) -> Status {
+        let message = format!("the {} service {what}; try again soon", self.route.name);
+        Failure::new(ErrorKind::Unavailable, "service_unavailable", message).retry_after(Duration::from_secs(1)).into()
+    }
+}
+
+/// How one attempt failed.
+struct Attempt {
+    /// The connection failed, not the service.
+    broken: bool,
+    /// The service certainly saw nothing of it.
+    never_sent: bool,
+    status: Status,
+}
+
+/// Reads a unary message, trailers included, up to the largest one taken.
+async fn gather(body: Body) -> Result<http_body_util::Collected<Bytes>, Status> {
+    Limited::new(body, MAX_MESSAGE).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            let message = "a message may be at most 4 MiB";
+            return Failure::new(ErrorKind::ResourceExhausted, "message_too_large", message).into();
+        }
+        match error.downcast::<Status>() {
+            Ok(status) if status.code() != tonic::Code::Unknown => *status,
+            _ => Failure::new(ErrorKind::Unavailable, "connection_broken", "the connection broke off; try again").into(),
+        }
+    })
+}
+
+/// The caller's deadline if it is shorter than ours, which is then told to the service.
+fn deadline_of(headers: &mut HeaderMap) -> Duration {
+    let given = headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(context::parse_grpc_timeout);
+    let deadline = given.unwrap_or(UNARY_DEADLINE).min(UNARY_DEADLINE);
+    if let Ok(value) = HeaderValue::from_str(&format!("{}m", deadline.as_millis())) {
+        headers.insert("grpc-timeout", value);
+    }
+    deadline
+}
+
+fn cause<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+impl Service<Request<Body>> for MeshChannel {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = BoxFuture<'static, Result<Response<Body>, Status>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.clone().run(request))
+    }
+}
+
+impl fmt::Debug for MeshChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MeshChannel").field("service", &self.route.name).field("url", &self.route.url).finish_non_exhaustive()
+    }
+}

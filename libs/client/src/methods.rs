@@ -1,0 +1,65 @@
+//! What the contracts say about each method that a channel needs to know.
+
+use std::collections::HashMap;
+
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use streamgate_proto::FILE_DESCRIPTOR_SET;
+
+/// Verbs of calls that change nothing, so they may be sent twice.
+const READING_VERBS: [&str; 9] = ["Get", "List", "Search", "Resolve", "Verify", "Evaluate", "Explain", "Authenticate", "Deliver"];
+
+/// How a method is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Method {
+    /// One request and one response.
+    pub(crate) unary: bool,
+    /// Sending it twice does no harm.
+    pub(crate) repeatable: bool,
+}
+
+/// Every method of the contracts by path.
+#[derive(Debug)]
+pub(crate) struct Methods(HashMap<String, Method>);
+
+impl Methods {
+    pub(crate) fn of_contracts() -> Self {
+        let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default().file;
+        let mut methods = HashMap::new();
+        for file in &files {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    let unary = !method.client_streaming() && !method.server_streaming();
+                    let repeatable = READING_VERBS.iter().any(|verb| method.name().starts_with(verb));
+                    methods.insert(path, Method { unary, repeatable });
+                }
+            }
+        }
+        Self(methods)
+    }
+
+    /// A path of no contract is treated as a stream: it gets no deadline and is sent once.
+    pub(crate) fn of(&self, path: &str) -> Method {
+        let health = Method { unary: true, repeatable: true };
+        match self.0.get(path) {
+            Some(method) => *method,
+            None if path == "/grpc.health.v1.Health/Check" => health,
+            None => Method { unary: false, repeatable: false },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contracts_say_which_calls_stream_and_which_may_be_repeated() {
+        let methods = Methods::of_contracts();
+        assert_eq!(methods.of("/streamgate.auth.v1.AuthService/GetJwks"), Method { unary: true, repeatable: true });
+        assert_eq!(methods.of("/streamgate.auth.v1.AuthService/Login"), Method { unary: true, repeatable: false });
+        assert!(!methods.of("/streamgate.upload.v1.UploadService/WriteUpload").unary);
+        assert!(!methods.of("/unknown.Service/Call").unary);
+    }
+}
