@@ -53,6 +53,14 @@ pub struct Events {
     handler: Arc<dyn EventHandler>,
 }
 
+impl Events {
+    /// Hands events to `handler`.
+    #[must_use]
+    pub const fn new(handler: Arc<dyn EventHandler>) -> Self {
+        Self { handler }
+    }
+}
+
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Events").finish_non_exhaustive()
@@ -92,5 +100,5 @@ fn check(event: &Event) -> Result<(), Failure> {
 /// The gRPC service that a consumer adds to its server.
 #[must_use]
 pub fn event_server(handler: Arc<dyn EventHandler>) -> EventServiceServer<Events> {
-    EventServiceServer::new(Events { handler })
+    EventServiceServer::new(Events::new(handler))
 }

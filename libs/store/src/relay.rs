@@ -7,8 +7,9 @@ use futures::{StreamExt, future, stream};
 use prost::Message as _;
 use rand::Rng as _;
 use sqlx::Row as _;
+use streamgate_client::Mesh;
 use streamgate_core::{ErrorKind, Failure, ServiceName, time::now_ms};
-use streamgate_proto::streamgate::events::v1::Event;
+use streamgate_proto::streamgate::events::v1::{DeliverRequest, Event};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,17 @@ const TRIES_TO_WARN: i64 = 20;
 pub trait Delivery: Send + Sync + 'static {
     /// Returns once the event's effect is durable at the consumer.
     async fn deliver(&self, to: ServiceName, event: Event) -> Result<(), Failure>;
+}
+
+#[async_trait]
+impl Delivery for Mesh {
+    async fn deliver(&self, to: ServiceName, event: Event) -> Result<(), Failure> {
+        let request = DeliverRequest { event: Some(event) };
+        match self.events(to).deliver(request).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(Failure::from(&status)),
+        }
+    }
 }
 
 #[async_trait]
