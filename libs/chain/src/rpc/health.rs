@@ -1,0 +1,120 @@
+//! How an endpoint has been doing: a score to order by, and a breaker.
+
+use std::time::{Duration, Instant};
+
+/// Failures in a row that open the breaker.
+const FAILURES_TO_OPEN: u32 = 3;
+/// First rest of an endpoint; doubled at each failed probe.
+const FIRST_REST: Duration = Duration::from_secs(1);
+/// Longest rest: an endpoint that came back is noticed within it.
+const LONGEST_REST: Duration = Duration::from_secs(15);
+/// Weight of the newest measurement.
+const NEWEST: f64 = 0.2;
+/// How much a certain failure weighs against latency.
+const FAILURE_FACTOR: f64 = 10.0;
+
+/// Health of one endpoint.
+#[derive(Debug, Clone)]
+pub(super) struct Health {
+    latency_ms: f64,
+    failure_rate: f64,
+    failures: u32,
+    rest: Duration,
+    open_until: Option<Instant>,
+    probing: bool,
+}
+
+impl Health {
+    pub(super) const fn new() -> Self {
+        Self { latency_ms: 0.0, failure_rate: 0.0, failures: 0, rest: FIRST_REST, open_until: None, probing: false }
+    }
+
+    /// Smaller is better.
+    pub(super) fn score(&self) -> f64 {
+        (self.latency_ms + 1.0) * FAILURE_FACTOR.mul_add(self.failure_rate, 1.0)
+    }
+
+    /// Whether it may be asked now. A resting one may be probed, by one caller, when its rest is over.
+    pub(super) fn admit(&mut self, now: Instant) -> bool {
+        match self.open_until {
+            None => true,
+            Some(until) if now < until || self.probing => false,
+            Some(_) => {
+                self.probing = true;
+                true
+            }
+        }
+    }
+
+    pub(super) const fn is_open(&self) -> bool {
+        self.open_until.is_some()
+    }
+
+    pub(super) fn succeeded(&mut self, took: Duration) {
+        self.latency_ms = if self.latency_ms == 0.0 { millis(took) } else { mix(self.latency_ms, millis(took)) };
+        self.failure_rate = mix(self.failure_rate, 0.0);
+        self.failures = 0;
+        self.rest = FIRST_REST;
+        self.open_until = None;
+        self.probing = false;
+    }
+
+    /// `wait` is how long the endpoint itself asked to be left alone.
+    pub(super) fn failed(&mut self, now: Instant, wait: Option<Duration>) {
+        self.failure_rate = mix(self.failure_rate, 1.0);
+        self.failures = self.failures.saturating_add(1);
+        if self.probing {
+            self.rest = (self.rest * 2).min(LONGEST_REST);
+        }
+        if wait.is_some() || self.probing || self.failures >= FAILURES_TO_OPEN {
+            self.open_until = Some(now + wait.map_or(self.rest, |wait| wait.clamp(self.rest, LONGEST_REST)));
+        }
+        self.probing = false;
+    }
+
+    /// The caller went away before there was an answer: a probe may be made by somebody else.
+    pub(super) const fn abandoned(&mut self) {
+        self.probing = false;
+    }
+}
+
+fn mix(old: f64, new: f64) -> f64 {
+    old.mul_add(1.0 - NEWEST, new * NEWEST)
+}
+
+fn millis(took: Duration) -> f64 {
+    took.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_failures_rest_an_endpoint_and_one_probe_is_let_through() {
+        let mut health = Health::new();
+        let start = Instant::now();
+        for _ in 0..3 {
+            assert!(health.admit(start));
+            health.failed(start, None);
+        }
+        assert!(!health.admit(start));
+        let later = start + FIRST_REST;
+        assert!(health.admit(later));
+        assert!(!health.admit(later), "one probe at a time");
+        health.failed(later, None);
+        assert!(!health.admit(later + FIRST_REST), "the rest has doubled");
+        assert!(health.admit(later + FIRST_REST * 2));
+        health.succeeded(Duration::from_millis(5));
+        assert!(health.admit(later) && !health.is_open());
+    }
+
+    #[test]
+    fn a_failing_endpoint_scores_worse_than_a_slow_one() {
+        let (mut slow, mut failing) = (Health::new(), Health::new());
+        slow.succeeded(Duration::from_millis(30));
+        failing.succeeded(Duration::from_millis(20));
+        failing.failed(Instant::now(), None);
+        assert!(failing.score() > slow.score());
+    }
+}
