@@ -1,0 +1,11 @@
+//! The platform as a whole: the demo, and what the system tests stand on.
+//!
+//! Everything here speaks to the real `streamgate` binary over HTTP, as a creator or a viewer would.
+
+pub mod demo;
+pub mod manifest;
+pub mod mp4;
+pub mod rest;
+pub mod stage;
+pub mod tools;
+pub mod walk;

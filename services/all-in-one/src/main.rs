@@ -1,1 +1,7 @@
-fn main() {}
+//! The `streamgate` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    streamgate::run(std::env::args_os())
+}
