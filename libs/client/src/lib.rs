@@ -16,6 +16,7 @@ pub mod token;
 
 pub use authenticator::{Authenticator, MeshAuthenticator};
 pub use channel::MeshChannel;
+pub use context::RequestContext;
 pub use credential::{MeshSecret, ON_BEHALF_HEADER, SERVICE_HEADER};
 pub use keys::TokenVerifier;
 pub use mesh::{BadTarget, HealthClient, Mesh, MeshBuilder};

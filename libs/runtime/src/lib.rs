@@ -1,0 +1,40 @@
+//! Starts, serves and stops services. Each binary goes up and down through here: configuration,
+//! telemetry, listeners, identity and access, health, metrics, tasks, signals.
+//!
+//! A service is an [`App`]: it says its name and its configuration, and builds a [`Service`].
+//! [`run`] makes a process of one, [`Host`] of several.
+
+mod access;
+mod app;
+mod boot;
+pub mod config;
+mod dispatch;
+mod health;
+mod host;
+mod metrics;
+mod observe;
+mod server;
+mod service;
+mod storage;
+mod tasks;
+mod telemetry;
+pub mod testing;
+mod unit;
+
+use std::process::ExitCode;
+
+pub use app::{App, BoxError, ServiceConfig};
+pub use boot::{Boot, Common};
+pub use config::{ConfigError, ConfigSource};
+pub use host::{Host, Running, StartError};
+pub use metrics::Metrics;
+pub use service::Service;
+pub use streamgate_client::{Authenticator, Mesh, RequestContext};
+pub use tasks::{IntoTask, OnFailure, TaskOutcome};
+pub use tokio_util::sync::CancellationToken;
+
+/// Runs one service in this process until it is told to stop.
+#[must_use]
+pub fn run<A: App>() -> ExitCode {
+    Host::new().add::<A>().run()
+}

@@ -1,0 +1,62 @@
+//! What a service is built from.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use streamgate_client::Mesh;
+use streamgate_core::ServiceName;
+use tokio_util::sync::CancellationToken;
+
+use crate::Metrics;
+
+/// Everything a service is given when it is built.
+#[derive(Debug)]
+pub struct Boot<C> {
+    /// Its own section of the configuration, valid.
+    pub config: C,
+    /// What all services know.
+    pub common: Common,
+    /// The other services.
+    pub mesh: Mesh,
+    /// Where its metrics are registered.
+    pub metrics: Metrics,
+    /// Cancelled when the service stops taking requests: tasks finish then.
+    pub stop: CancellationToken,
+}
+
+/// Configuration that services share.
+#[derive(Debug, Clone, Default)]
+pub struct Common {
+    /// Folder of the embedded engines; exists and can be written.
+    pub data_dir: PathBuf,
+    /// Where the edge is seen from outside, without a slash at the end.
+    pub public_url: String,
+    /// Wallets that become operator on sign-in, as configured.
+    pub operator_wallets: Vec<String>,
+    /// RPC endpoints by EIP-155 chain number.
+    pub chains: BTreeMap<u64, Vec<String>>,
+}
+
+impl Common {
+    /// File of a service's own database. Its folder exists.
+    #[must_use]
+    pub fn database_path(&self, name: ServiceName) -> PathBuf {
+        databases(&self.data_dir).join(format!("{name}.db"))
+    }
+
+    /// Folder of the blobs, which services share. It exists.
+    #[must_use]
+    pub fn blobs_path(&self) -> PathBuf {
+        blobs(&self.data_dir)
+    }
+}
+
+pub(crate) fn databases(data_dir: &Path) -> PathBuf {
+    data_dir.join("db")
+}
+
+pub(crate) fn blobs(data_dir: &Path) -> PathBuf {
+    data_dir.join("blobs")
+}

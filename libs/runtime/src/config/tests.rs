@@ -1,0 +1,92 @@
+use super::*;
+
+#[derive(Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+struct UploadConfig {
+    max_bytes: u64,
+    label: String,
+}
+
+impl ServiceConfig for UploadConfig {
+    fn validate(&self) -> Result<(), String> {
+        if self.max_bytes > 100 { Err("max_bytes must be at most 100".to_owned()) } else { Ok(()) }
+    }
+}
+
+fn load(yaml: &str, env: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let source = ConfigSource::new().yaml(yaml);
+    Settings::load(&env.iter().fold(source, |source, (name, value)| source.env(*name, *value)))
+}
+
+fn refusal(yaml: &str, env: &[(&str, &str)]) -> String {
+    load(yaml, env).unwrap_err().to_string()
+}
+
+#[test]
+fn later_layers_win_and_the_environment_wins_over_all() {
+    let source = ConfigSource::new()
+        .yaml("log: {level: warn}\nupload: {max_bytes: 7, label: a}")
+        .yaml("upload: {label: b}")
+        .env("STREAMGATE_UPLOAD__MAX_BYTES", "9")
+        .env("LOG_FORMAT", "json");
+    let settings = Settings::load(&source).unwrap();
+    assert_eq!(settings.section::<UploadConfig>(ServiceName::Upload).unwrap(), UploadConfig { max_bytes: 9, label: "b".into() });
+    assert_eq!((settings.log.level.as_str(), settings.log.format), ("warn", LogFormat::Json));
+}
+
+#[test]
+fn an_unknown_key_is_refused_by_name() {
+    assert!(refusal("dta_dir: x", &[]).contains("dta_dir"));
+    assert!(refusal("server: {prt: 1}", &[]).contains("prt"));
+    assert!(refusal("", &[("STREAMGATE_DTA_DIR", "x")]).contains("STREAMGATE_DTA_DIR"));
+    assert!(refusal("", &[("STREAMGATE_UPLAOD__MAX_BYTES", "1")]).contains("STREAMGATE_UPLAOD__MAX_BYTES"));
+    let settings = load("upload: {max_byte: 1}", &[]).unwrap();
+    let message = settings.section::<UploadConfig>(ServiceName::Upload).unwrap_err().to_string();
+    assert!(message.starts_with("upload: ") && message.contains("max_byte"), "{message}");
+}
+
+#[test]
+fn a_bad_value_is_refused_in_one_sentence() {
+    assert!(refusal("", &[("SERVER_PORT", "ninety")]).contains("SERVER_PORT"));
+    assert!(refusal("", &[("LOG_FORMAT", "xml")]).contains("xml"));
+    assert!(refusal("public_url: video", &[]).contains("public_url"));
+    assert!(refusal("mesh: {secret: short}", &[]).contains("mesh.secret"));
+    assert!(refusal("mesh: {targets: {uplaod: 'http://x:1'}}", &[]).contains("uplaod"));
+    assert!(refusal("", &[("CHAIN_one_RPC", "http://x")]).contains("CHAIN_one_RPC"));
+    assert!(refusal("", &[("CHAIN_1_RPC", "ftp://x")]).contains("chains.1"));
+    assert!(!refusal("a: [", &[]).contains('\n'));
+    let settings = load("upload: {max_bytes: 101}", &[]).unwrap();
+    let message = settings.section::<UploadConfig>(ServiceName::Upload).unwrap_err().to_string();
+    assert_eq!(message, "upload: max_bytes must be at most 100");
+}
+
+#[test]
+fn chains_and_operators_come_from_variables_or_files() {
+    let env = [("CHAIN_31337_RPC", "http://a:1, http://b:2"), ("OPERATOR_WALLETS", "0xAB,0xCD")];
+    let settings = load("chains: {1: ['https://rpc.example']}", &env).unwrap();
+    assert_eq!(settings.chains[&31337], ["http://a:1", "http://b:2"]);
+    assert_eq!(settings.chains[&1], ["https://rpc.example"]);
+    assert_eq!(settings.operator_wallets, ["0xAB", "0xCD"]);
+}
+
+#[test]
+fn variables_that_a_container_platform_sets_are_left_alone() {
+    let env = [
+        ("STREAMGATE_AUTH_SERVICE_HOST", "10.0.0.1"),
+        ("STREAMGATE_AUTH_SERVICE_PORT_GRPC", "9007"),
+        ("STREAMGATE_AUTH_PORT", "tcp://10.0.0.1:9007"),
+        ("STREAMGATE_AUTH_PORT_9007_TCP", "tcp://10.0.0.1:9007"),
+    ];
+    assert!(load("", &env).is_ok());
+}
+
+#[test]
+fn the_port_is_the_one_services_or_the_gateways() {
+    let settings = load("server: {ports: {cache: 7}}", &[("SERVER_PORT", "8000")]).unwrap();
+    assert_eq!(settings.port(ServiceName::Upload, true), 8000);
+    assert_eq!(settings.port(ServiceName::ApiGateway, false), 8000);
+    assert_eq!(settings.port(ServiceName::Upload, false), 9091);
+    assert_eq!(settings.port(ServiceName::Cache, false), 7);
+    let ephemeral = load("", &[("SERVER_PORT", "0")]).unwrap();
+    assert_eq!(ephemeral.port(ServiceName::Upload, false), 0);
+}

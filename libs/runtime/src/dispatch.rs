@@ -1,0 +1,110 @@
+//! Tells gRPC from plain HTTP on one port, and sends each request where it belongs.
+
+use std::{collections::HashSet, convert::Infallible, sync::Arc};
+
+use axum::{Router, body::Body};
+use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
+use streamgate_client::{RequestContext, context::parse_grpc_timeout};
+use streamgate_core::{ErrorKind, Failure};
+use tonic::Status;
+use tower::Service as _;
+
+use crate::{
+    access::Gatekeeper,
+    observe::{Observer, Protocol},
+};
+
+/// Where the requests of one service go. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Dispatch {
+    pub(crate) grpc: Router,
+    pub(crate) grpc_names: Arc<HashSet<&'static str>>,
+    pub(crate) grpc_fallback: Option<Router>,
+    pub(crate) http: Router,
+    pub(crate) gatekeeper: Gatekeeper,
+    pub(crate) observer: Observer,
+}
+
+impl Dispatch {
+    /// Answers one request.
+    pub(crate) async fn handle<B>(self, request: Request<B>) -> Result<Response<Body>, Infallible>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let request = request.map(Body::new);
+        let observer = self.observer.clone();
+        let protocol = protocol(request.headers());
+        Ok(observer.around(protocol, request, move |request, context| self.route(protocol, request, context)).await)
+    }
+
+    async fn route(self, protocol: Protocol, request: Request<Body>, context: RequestContext) -> Response<Body> {
+        let is_local = self.grpc_names.contains(service_of(request.uri().path()));
+        match (protocol, self.grpc_fallback) {
+            (Protocol::Http, _) => answer(self.http, request).await,
+            (Protocol::Grpc, Some(fallback)) if !is_local => answer(fallback, request).await,
+            (Protocol::GrpcWeb, Some(fallback)) => answer(fallback, request).await,
+            (Protocol::GrpcWeb, None) => {
+                let message = "this port speaks gRPC; gRPC-Web is spoken at the gateway";
+                Status::from(Failure::new(ErrorKind::NotFound, "grpc_web_elsewhere", message)).into_http()
+            }
+            (Protocol::Grpc, _) => rpc(self.grpc, &self.gatekeeper, request, &context).await,
+        }
+    }
+}
+
+async fn rpc(routes: Router, gatekeeper: &Gatekeeper, request: Request<Body>, context: &RequestContext) -> Response<Body> {
+    let (mut parts, body) = request.into_parts();
+    if let Err(failure) = gatekeeper.admit(&mut parts, context).await {
+        return Status::from(failure).into_http();
+    }
+    let timeout = parts.headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_grpc_timeout);
+    let answer = answer(routes, Request::from_parts(parts, body));
+    let Some(timeout) = timeout else { return answer.await };
+    // The caller does not wait longer, so neither does the handler.
+    tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
+        Status::from(Failure::new(ErrorKind::DeadlineExceeded, "deadline_exceeded", "the call took longer than its deadline"))
+            .into_http()
+    })
+}
+
+async fn answer(mut routes: Router, request: Request<Body>) -> Response<Body> {
+    // A router is always ready.
+    routes.call(request).await.unwrap_or_else(|never| match never {})
+}
+
+fn protocol(headers: &HeaderMap) -> Protocol {
+    let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    match content_type.strip_prefix(b"application/grpc") {
+        Some(rest) if rest.starts_with(b"-web") => Protocol::GrpcWeb,
+        Some(rest) if rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";") => Protocol::Grpc,
+        _ => Protocol::Http,
+    }
+}
+
+/// The service in a path such as `/streamgate.auth.v1.AuthService/Login`.
+fn service_of(path: &str) -> &str {
+    path.strip_prefix('/').and_then(|rest| rest.split_once('/')).map_or("", |(service, _)| service)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_content_type_tells_grpc_from_grpc_web_and_from_the_rest() {
+        let of = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(value));
+            protocol(&headers)
+        };
+        assert_eq!(of("application/grpc"), Protocol::Grpc);
+        assert_eq!(of("application/grpc+proto"), Protocol::Grpc);
+        assert_eq!(of("application/grpc-web-text"), Protocol::GrpcWeb);
+        assert_eq!(of("application/grpcx"), Protocol::Http);
+        assert_eq!(of("application/json"), Protocol::Http);
+        assert_eq!(protocol(&HeaderMap::new()), Protocol::Http);
+    }
+}

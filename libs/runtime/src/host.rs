@@ -1,0 +1,368 @@
+//! Several services, or one, in one process: up in order, down in reverse.
+
+use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode};
+
+use futures::future::{BoxFuture, join_all};
+use streamgate_client::{BadTarget, Mesh};
+use streamgate_core::ServiceName;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    App, Boot, BoxError, Common, ConfigError, ConfigSource, Metrics, Service,
+    config::Settings,
+    server, storage,
+    telemetry::Telemetry,
+    unit::{Unit, UnitParts},
+};
+
+/// Exit codes as in `sysexits.h`.
+const EX_CONFIG: u8 = 64;
+const EX_SOFTWARE: u8 = 70;
+const EX_OSERR: u8 = 71;
+const EX_CANTCREAT: u8 = 73;
+/// What a shell shows for a process that was interrupted.
+const INTERRUPTED: u8 = 130;
+
+/// Why services did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A port can't be had.
+    #[error("{0}")]
+    Port(String),
+    /// The data folder can't be used.
+    #[error("{0}")]
+    DataFolder(String),
+    /// A service could not be built.
+    #[error("{name} could not start: {reason}")]
+    Build {
+        /// Which one.
+        name: ServiceName,
+        /// Why, with causes.
+        reason: String,
+    },
+}
+
+impl StartError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => EX_CONFIG,
+            Self::Port(_) => EX_OSERR,
+            Self::DataFolder(_) => EX_CANTCREAT,
+            Self::Build { .. } => EX_SOFTWARE,
+        }
+    }
+}
+
+impl From<server::BindError> for StartError {
+    fn from(error: server::BindError) -> Self {
+        Self::Port(error.to_string())
+    }
+}
+
+impl From<storage::Error> for StartError {
+    fn from(error: storage::Error) -> Self {
+        Self::DataFolder(error.to_string())
+    }
+}
+
+impl From<BadTarget> for StartError {
+    fn from(error: BadTarget) -> Self {
+        Self::Config(ConfigError(format!("mesh.targets: {error}")))
+    }
+}
+
+/// What every service is built from, whatever its configuration type.
+struct Parts {
+    common: Common,
+    mesh: Mesh,
+    metrics: Metrics,
+    stop: CancellationToken,
+}
+
+type Build = Box<dyn FnOnce(Parts) -> BoxFuture<'static, Result<Service, BoxError>> + Send>;
+
+type Configure = Box<dyn FnOnce(&Settings) -> Result<Build, ConfigError> + Send>;
+
+/// A service that was added: its name, and how its section is read.
+struct Planned {
+    name: ServiceName,
+    configure: Configure,
+}
+
+/// Services that will run in one process.
+#[derive(Default)]
+pub struct Host {
+    planned: Vec<Planned>,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.planned.iter().map(|planned| planned.name)).finish()
+    }
+}
+
+impl Host {
+    /// No services yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a service.
+    #[must_use]
+    #[allow(clippy::should_implement_trait, reason = "nothing is summed here")]
+    pub fn add<A: App>(mut self) -> Self {
+        self.planned.push(Planned {
+            name: A::NAME,
+            configure: Box::new(|settings| {
+                let config = settings.section::<A::Config>(A::NAME)?;
+                Ok(Box::new(move |parts: Parts| {
+                    let Parts { common, mesh, metrics, stop } = parts;
+                    A::build(Boot { config, common, mesh, metrics, stop })
+                }))
+            }),
+        });
+        self
+    }
+
+    /// Starts all services in this process, for as long as the result lives.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, a port, the data folder or a service.
+    pub async fn start(self, source: ConfigSource) -> Result<Running, StartError> {
+        self.start_with(Settings::load(&source)?).await
+    }
+
+    async fn start_with(self, settings: Settings) -> Result<Running, StartError> {
+        let alone = self.planned.len() == 1;
+        let mut builds = Vec::new();
+        for planned in self.planned {
+            builds.push((planned.name, (planned.configure)(&settings)?));
+        }
+        let mut listeners = BTreeMap::new();
+        for (name, _) in &builds {
+            let listener = server::bind(*name, settings.server.host, settings.port(*name, alone)).await?;
+            let addr = listener.local_addr().map_err(|error| StartError::Port(format!("{name}: {error}")))?;
+            listeners.insert(*name, (listener, addr));
+        }
+        storage::prepare(&settings.data_dir)?;
+        let addrs: BTreeMap<_, _> = listeners.iter().map(|(name, (_, addr))| (*name, *addr)).collect();
+        let mesh = mesh(&settings, &addrs)?;
+        let common = common(&settings, &mesh);
+        let mut running = Running::new(addrs, mesh, &settings);
+        for (name, build) in builds {
+            if let Err(error) = running.build(name, build, common.clone(), &mut listeners).await {
+                running.stop().await;
+                return Err(error);
+            }
+        }
+        running.announce().await;
+        Ok(running)
+    }
+
+    /// Runs all services until the process is told to stop.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let settings = match ConfigSource::of_process().and_then(|source| Settings::load(&source)) {
+            Ok(settings) => settings,
+            Err(error) => return refuse(&StartError::Config(error)),
+        };
+        // Fails when it is installed already, which is as good.
+        let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return refuse(&StartError::Port(format!("the system gave no threads or timers: {error}"))),
+        };
+        let code = runtime.block_on(self.run_with(settings));
+        // Blocking work that hangs must not keep a process that has said goodbye.
+        runtime.shutdown_background();
+        code
+    }
+
+    async fn run_with(self, settings: Settings) -> ExitCode {
+        let process = match self.planned.as_slice() {
+            [only] => only.name.as_str(),
+            _ => "streamgate",
+        };
+        let telemetry = match Telemetry::install(&settings.log, &settings.telemetry, process) {
+            Ok(telemetry) => telemetry,
+            Err(error) => return refuse(&StartError::Config(error)),
+        };
+        let code = self.run_until_told(settings).await;
+        telemetry.flush().await;
+        code
+    }
+
+    async fn run_until_told(self, settings: Settings) -> ExitCode {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+            return refuse(&StartError::Port("signals can't be received".to_owned()));
+        };
+        let mut told = async move || tokio::select! { _ = terminate.recv() => "SIGTERM", _ = interrupt.recv() => "SIGINT" };
+        let running = tokio::select! {
+            started = self.start_with(settings) => match started {
+                Ok(running) => running,
+                Err(error) => return refuse(&error),
+            },
+            _ = told() => return ExitCode::from(INTERRUPTED),
+        };
+        let failed = tokio::select! {
+            signal = told() => { tracing::info!(signal, "stopping"); false }
+            () = running.failed() => true,
+        };
+        tokio::select! {
+            () = running.stop() => {}
+            signal = told() => { tracing::info!(signal, "stopping at once"); return ExitCode::from(INTERRUPTED) }
+        }
+        if failed { ExitCode::from(EX_SOFTWARE) } else { ExitCode::SUCCESS }
+    }
+}
+
+/// Other services in this process are reached where they listen, the rest where the configuration says.
+fn mesh(settings: &Settings, addrs: &BTreeMap<ServiceName, SocketAddr>) -> Result<Mesh, StartError> {
+    let secret = storage::mesh_secret(&settings.mesh_secret, &settings.data_dir)?;
+    let mut builder = Mesh::builder(ServiceName::ApiGateway, secret);
+    for (name, url) in &settings.targets {
+        builder = builder.target(*name, url);
+    }
+    for (name, addr) in addrs {
+        builder = builder.target(*name, format!("http://{}", reachable(*addr)));
+    }
+    Ok(builder.build()?)
+}
+
+/// An address that listens everywhere is reached on loopback.
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr.ip() {
+        std::net::IpAddr::V4(ip) if ip.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        std::net::IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, addr.port())
+}
+
+fn common(settings: &Settings, mesh: &Mesh) -> Common {
+    let port = mesh.target(ServiceName::ApiGateway).rsplit_once(':').map_or("9090", |(_, port)| port).to_owned();
+    let derived = || format!("http://localhost:{port}");
+    Common {
+        data_dir: settings.data_dir.clone(),
+        public_url: Some(settings.public_url.clone()).filter(|url| !url.is_empty()).unwrap_or_else(derived),
+        operator_wallets: settings.operator_wallets.clone(),
+        chains: settings.chains.clone(),
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the log may not be there yet, and an operator reads this one sentence")]
+fn refuse(error: &StartError) -> ExitCode {
+    eprintln!("streamgate: {error}");
+    ExitCode::from(error.exit_code())
+}
+
+/// Services that are up.
+#[derive(Debug)]
+pub struct Running {
+    addrs: BTreeMap<ServiceName, SocketAddr>,
+    mesh: Mesh,
+    units: Vec<Unit>,
+    fatal: CancellationToken,
+    notice: std::time::Duration,
+    grace: std::time::Duration,
+}
+
+impl Running {
+    fn new(addrs: BTreeMap<ServiceName, SocketAddr>, mesh: Mesh, settings: &Settings) -> Self {
+        let (notice, grace) = (settings.notice(), settings.grace());
+        Self { addrs, mesh, units: Vec::new(), fatal: CancellationToken::new(), notice, grace }
+    }
+
+    async fn build(
+        &mut self,
+        name: ServiceName,
+        build: Build,
+        common: Common,
+        listeners: &mut BTreeMap<ServiceName, (TcpListener, SocketAddr)>,
+    ) -> Result<(), StartError> {
+        let Some((listener, _)) = listeners.remove(&name) else {
+            return Err(StartError::Build { name, reason: "it was added twice".to_owned() });
+        };
+        let (metrics, stop) = (Metrics::new(name), CancellationToken::new());
+        let mesh = self.mesh.as_service(name);
+        let parts = Parts { common, mesh: mesh.clone(), metrics: metrics.clone(), stop: stop.clone() };
+        let service = build(parts).await.map_err(|error| StartError::Build { name, reason: chain(error.as_ref()) })?;
+        let parts = UnitParts { name, listener, mesh, metrics, stop, fatal: self.fatal.clone(), grace: self.grace };
+        let unit = Unit::serve(parts, service).await.map_err(|reason| StartError::Build { name, reason })?;
+        self.units.push(unit);
+        Ok(())
+    }
+
+    async fn announce(&self) {
+        for unit in &self.units {
+            unit.ready().await;
+        }
+        for (name, addr) in &self.addrs {
+            tracing::info!(service = %name, %addr, "ready");
+        }
+    }
+
+    /// Serves one service that was built by hand.
+    pub(crate) async fn single(
+        name: ServiceName,
+        listener: TcpListener,
+        mesh: Mesh,
+        settings: &Settings,
+        service: Service,
+    ) -> Result<Self, StartError> {
+        let addr = listener.local_addr().map_err(|error| StartError::Port(error.to_string()))?;
+        let mut running = Self::new(BTreeMap::from([(name, addr)]), mesh, settings);
+        let build: Build = Box::new(move |_| Box::pin(async move { Ok(service) }));
+        let mut listeners = BTreeMap::from([(name, (listener, addr))]);
+        running.build(name, build, Common::default(), &mut listeners).await?;
+        running.announce().await;
+        Ok(running)
+    }
+
+    /// Where a service listens; absent when it does not run here.
+    #[must_use]
+    pub fn addr(&self, name: ServiceName) -> Option<SocketAddr> {
+        self.addrs.get(&name).copied()
+    }
+
+    /// Base URL of a service, such as `http://127.0.0.1:9090`.
+    #[must_use]
+    pub fn url(&self, name: ServiceName) -> &str {
+        self.mesh.target(name)
+    }
+
+    /// The services as the gateway sees them.
+    #[must_use]
+    pub const fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
+    /// Waits until a task fails that the process can't do without.
+    pub async fn failed(&self) {
+        self.fatal.cancelled().await;
+    }
+
+    /// Stops: nobody is ready, a notice, the edge first, then the others, then their tasks.
+    pub async fn stop(self) {
+        join_all(self.units.iter().map(Unit::not_ready)).await;
+        tokio::time::sleep(self.notice).await;
+        let (edge, behind): (Vec<Unit>, Vec<Unit>) =
+            self.units.into_iter().partition(|unit| unit.name() == ServiceName::ApiGateway);
+        join_all(edge.into_iter().rev().map(Unit::stop)).await;
+        join_all(behind.into_iter().rev().map(Unit::stop)).await;
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,128 @@
+//! One service that is being served.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::Router;
+use futures::future::BoxFuture;
+use streamgate_client::Mesh;
+use streamgate_core::ServiceName;
+use streamgate_proto::FILE_DESCRIPTOR_SET;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::RoutesBuilder;
+
+use crate::{Metrics, Service, access::Gatekeeper, dispatch::Dispatch, health::Health, observe::Observer, server};
+
+/// Contracts that every service serves beside its own.
+const HEALTH: &str = "grpc.health.v1.Health";
+const REFLECTION: [&str; 2] = ["grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
+
+/// What a unit is made from.
+pub(crate) struct UnitParts {
+    pub(crate) name: ServiceName,
+    pub(crate) listener: TcpListener,
+    pub(crate) mesh: Mesh,
+    pub(crate) metrics: Metrics,
+    /// Cancelled when the service stops taking requests.
+    pub(crate) stop: CancellationToken,
+    /// Cancelled when a task failed that the process can't do without.
+    pub(crate) fatal: CancellationToken,
+    pub(crate) grace: Duration,
+}
+
+/// A service with its listener, its connections and its tasks.
+pub(crate) struct Unit {
+    name: ServiceName,
+    health: Arc<Health>,
+    server: JoinHandle<()>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    on_stop: Vec<BoxFuture<'static, ()>>,
+    grace: Duration,
+}
+
+impl Unit {
+    /// Serves the service; it is not ready yet.
+    pub(crate) async fn serve(parts: UnitParts, service: Service) -> Result<Self, String> {
+        let UnitParts { name, listener, mesh, metrics, stop, fatal, grace } = parts;
+        let Service { mut routes, grpc_names, http, grpc_fallback, tasks, on_stop, checks, authenticator } = service;
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let health = Health::starting(name, checks, grpc_names.clone(), metrics.clone(), reporter).await;
+        routes.add_service(health_service);
+        add_reflection(&mut routes, &grpc_names, grpc_fallback.is_some())?;
+        let own = health.routes();
+        let dispatch = Dispatch {
+            grpc: routes.routes().prepare().into_axum_router(),
+            grpc_names: Arc::new(grpc_names.into_iter().chain([HEALTH]).chain(REFLECTION).collect::<HashSet<_>>()),
+            grpc_fallback,
+            http: http.map_or_else(|| own.clone(), |routes: Router| own.clone().fallback_service(routes)),
+            gatekeeper: Gatekeeper::new(authenticator.unwrap_or_else(|| mesh.authenticator())),
+            observer: Observer::new(name, &metrics),
+        };
+        let server = tokio::spawn(server::serve(listener, dispatch, stop.clone(), grace));
+        let tracker = TaskTracker::new();
+        tracker.spawn(Arc::clone(&health).keep_following(stop.clone()));
+        for task in tasks {
+            tracker.spawn(task.run(stop.clone(), fatal.clone()));
+        }
+        tracker.close();
+        Ok(Self { name, health, server, tasks: tracker, stop, on_stop, grace })
+    }
+
+    pub(crate) const fn name(&self) -> ServiceName {
+        self.name
+    }
+
+    pub(crate) async fn ready(&self) {
+        self.health.serving().await;
+    }
+
+    pub(crate) async fn not_ready(&self) {
+        self.health.stopping().await;
+    }
+
+    /// Takes no more requests, finishes those under way, then the tasks, then what was to be last.
+    pub(crate) async fn stop(self) {
+        let Self { name, server, tasks, stop, on_stop, grace, .. } = self;
+        stop.cancel();
+        if server.await.is_err() {
+            tracing::error!(service = %name, "the server failed while stopping");
+        }
+        if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
+            tracing::warn!(service = %name, "some tasks did not finish in time");
+        }
+        let last = futures::future::join_all(on_stop);
+        if tokio::time::timeout(grace, last).await.is_err() {
+            tracing::warn!(service = %name, "the last steps did not finish in time");
+        }
+        tracing::info!(service = %name, "stopped");
+    }
+}
+
+impl fmt::Debug for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unit").field(&self.name).finish()
+    }
+}
+
+/// Adds reflection that lists the service's own contracts; at the edge, those of all services.
+fn add_reflection(routes: &mut RoutesBuilder, own: &[&'static str], is_edge: bool) -> Result<(), String> {
+    let all = ServiceName::ALL.map(ServiceName::grpc_service);
+    let names: BTreeSet<&str> =
+        own.iter().copied().chain(all.into_iter().filter(|_| is_edge)).chain([HEALTH]).chain(REFLECTION).collect();
+    let configured = || {
+        let builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        names.iter().fold(builder, |builder, name| builder.with_service_name(*name))
+    };
+    let failed = |error| format!("its contracts can't be described: {error}");
+    routes.add_service(configured().build_v1().map_err(failed)?);
+    routes.add_service(configured().build_v1alpha().map_err(failed)?);
+    Ok(())
+}
