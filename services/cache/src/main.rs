@@ -1,1 +1,5 @@
-fn main() {}
+//! The cache service as its own process.
+
+fn main() -> std::process::ExitCode {
+    streamgate_runtime::run::<streamgate_cache::App>()
+}
