@@ -152,7 +152,13 @@ impl Platform {
     /// When the binary is not built.
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(binary("streamgate")?);
+        // What the person who runs the tests has set must not change what they say.
+        inherited_settings().iter().for_each(|name| {
+            command.env_remove(name);
+        });
         command.args(arguments).envs(self.environment());
+        // Away from the repository's own config folder.
+        command.current_dir(self.scratch.path());
         Ok(command)
     }
 
@@ -269,6 +275,14 @@ fn binary(name: &str) -> Result<PathBuf> {
     // Tests lie in target/PROFILE/deps, programs in target/PROFILE.
     let beside = here.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
     beside.with_context(|| format!("{name} is not built: run `cargo build -p streamgate -p streamgate-encoder`"))
+}
+
+/// Names of the platform's settings in this process's own environment.
+fn inherited_settings() -> Vec<std::ffi::OsString> {
+    const OURS: [&str; 5] = ["STREAMGATE_", "CHAIN_", "SERVER_", "LOG_", "OPERATOR_WALLETS"];
+    #[allow(clippy::disallowed_methods, reason = "a child must not inherit settings by accident")]
+    let names = env::vars_os().map(|(name, _)| name);
+    names.filter(|name| OURS.iter().any(|prefix| name.to_string_lossy().starts_with(prefix))).collect()
 }
 
 /// The end of a log, for an error message.

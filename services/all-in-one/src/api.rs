@@ -84,7 +84,7 @@ pub(crate) async fn accepted(answer: Response) -> Result<Response, CliError> {
     let problem = answer.json::<Problem>().await.unwrap_or_default();
     let sentence = problem.sentence(status);
     Err(match status {
-        StatusCode::UNAUTHORIZED => CliError::Refused(format!("{sentence} (give an API key with --key or STREAMGATE_KEY)")),
+        StatusCode::UNAUTHORIZED => CliError::Refused(format!("{sentence} (give an API key with --key or STREAMGATE_API_KEY)")),
         StatusCode::FORBIDDEN => CliError::Refused(sentence),
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
             CliError::Unavailable(sentence)

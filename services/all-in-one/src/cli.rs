@@ -61,10 +61,10 @@ The URLs carry a playback token: whoever has them can watch for as long as the g
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Server {
     /// Address of the edge.
-    #[arg(long, env = "STREAMGATE_SERVER", default_value = "http://localhost:9090", value_name = "URL")]
+    #[arg(long, env = "STREAMGATE_URL", default_value = "http://localhost:9090", value_name = "URL")]
     pub server: String,
     /// API key or access token.
-    #[arg(long, env = "STREAMGATE_KEY", hide_env_values = true, value_name = "KEY")]
+    #[arg(long, env = "STREAMGATE_API_KEY", hide_env_values = true, value_name = "KEY")]
     pub key: Option<String>,
 }
 
