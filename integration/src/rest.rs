@@ -53,6 +53,17 @@ impl Reply {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
+    /// The answer itself, when it is a success.
+    ///
+    /// # Errors
+    /// When it is a refusal.
+    pub fn success(self) -> Result<Self> {
+        if !(200..300).contains(&self.status) {
+            bail!("{}: refused with {}: {}", self.asked, self.status, self.text());
+        }
+        Ok(self)
+    }
+
     /// The answer itself, when its status is `status`.
     ///
     /// # Errors
@@ -196,7 +207,7 @@ impl Rest {
     /// # Errors
     /// When it is refused.
     pub async fn upload(&self, file: &Path, title: &str) -> Result<Value> {
-        self.try_upload(file, title).await?.expect(200)?.json()
+        self.try_upload(file, title).await?.success()?.json()
     }
 
     /// Sends a file as one multipart body; gives the answer, refusal or not.

@@ -124,11 +124,11 @@ async fn a_token_of_another_platform_or_of_an_ended_session_opens_nothing() {
 
 #[tokio::test]
 async fn an_expired_token_opens_nothing() {
-    let short = Platform::builder().env("STREAMGATE_STREAMING__TOKEN_TTL_S", "20");
+    let short = Platform::builder().env("STREAMGATE_STREAMING__SESSION_SECONDS", "60");
     let scene = Scene::set_with(Stage::start_with(short).await.unwrap()).await;
     let edge = scene.stage.anonymous();
     let first = scene.urls.first().unwrap();
-    let reason = eventually("the token expires", std::time::Duration::from_secs(60), || async {
+    let reason = eventually("the token expires", std::time::Duration::from_secs(120), || async {
         let answer = edge.get(first.as_str()).await?;
         Ok((answer.status != 200).then(|| answer.reason()))
     });

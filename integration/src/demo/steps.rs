@@ -70,7 +70,7 @@ async fn upload(creator: &Rest, video: &Path) -> Result<Result<String, Outcome>>
         let detail = reply.json()?["detail"].as_str().unwrap_or_default().to_owned();
         return Ok(Err(Outcome::Refused { reason: reply.reason(), detail }));
     }
-    let sent = reply.expect(200)?.json()?;
+    let sent = reply.success()?.json()?;
     let size = std::fs::metadata(video)?.len();
     ensure!(sent["size"].as_str() == Some(&size.to_string()) || sent["size"].as_u64() == Some(size), "size {} for {size} bytes", sent["size"]);
     Ok(Ok(sent["content_id"].as_str().context("the upload's content_id")?.to_owned()))
