@@ -1,0 +1,7 @@
+//! What every request passes through, outermost first: request id and errors, CORS, rate limits.
+
+pub mod cors;
+pub mod finish;
+pub mod headers;
+pub mod limit;
+pub mod request_id;

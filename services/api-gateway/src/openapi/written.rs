@@ -1,0 +1,92 @@
+//! The operations that are no RPC: uploads and media.
+
+use serde_json::{Value, json};
+
+/// Path, method and operation of each.
+pub fn operations() -> Vec<(&'static str, &'static str, Value)> {
+    vec![
+        ("/api/v1/upload", "post", upload_form()),
+        ("/api/v1/uploads/{upload_id}", "head", upload_offset()),
+        ("/api/v1/uploads/{upload_id}", "patch", upload_append()),
+        ("/play/{playback_id}.m3u8", "get", play("playHls", "The HLS playlist of a title.", "application/vnd.apple.mpegurl", false)),
+        ("/play/{playback_id}.mpd", "get", play("playDash", "The DASH manifest of a title.", "application/dash+xml", false)),
+        ("/play/{playback_id}/{path}", "get", play("playAsset", "Anything that a playlist or a manifest names.", "application/octet-stream", true)),
+    ]
+}
+
+fn problem() -> Value {
+    json!({"$ref": "#/components/responses/Problem"})
+}
+
+fn upload_id() -> Value {
+    json!({"name": "upload_id", "in": "path", "required": true, "schema": {"type": "string"}})
+}
+
+fn upload_form() -> Value {
+    let stored = json!({"type": "object", "properties": {
+        "upload_id": {"type": "string"}, "file_id": {"type": "string"}, "filename": {"type": "string"},
+        "size": {"type": "integer", "format": "int64"}, "sha256": {"type": "string"}, "content_id": {"type": "string"},
+    }});
+    let answer = |text: &str| json!({"description": text, "content": {"application/json": {"schema": stored.clone()}}});
+    json!({
+        "operationId": "upload.Form", "tags": ["upload"], "summary": "Uploads a file in one form",
+        "description": "Takes a file of any size as it comes; transcoding starts by itself. Needs the role creator.",
+        "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 128},
+            "description": "Repeating a call with the same key goes on where it broke off, or returns the first answer."}],
+        "requestBody": {"required": true, "content": {"multipart/form-data": {
+            "schema": {"type": "object", "required": ["file"], "properties": {
+                "file": {"type": "string", "contentMediaType": "application/octet-stream", "description": "The video."},
+                "title": {"type": "string", "description": "Its title; the file's name when absent."},
+                "gate": {"$ref": "#/components/schemas/gate.v1.Rule"},
+                "sha256": {"type": "string", "description": "Expected lower-case hex SHA-256; before the file."},
+            }},
+            "encoding": {"gate": {"contentType": "application/json"}},
+        }}},
+        "responses": {"201": answer("Stored."), "200": answer("An earlier call with the same key had stored it."), "default": problem()},
+    })
+}
+
+fn upload_offset() -> Value {
+    json!({
+        "operationId": "upload.Offset", "tags": ["upload"], "summary": "How far an upload is",
+        "description": "The next byte to send: all before it are durable. Needs the role creator.",
+        "parameters": [upload_id()],
+        "responses": {"200": {"description": "The offset is in the headers.", "headers": {
+            "Upload-Offset": {"description": "The next byte to send.", "schema": {"type": "integer", "format": "int64"}},
+            "Upload-Length": {"description": "Whole size, if announced.", "schema": {"type": "integer", "format": "int64"}},
+        }}, "default": problem()},
+    })
+}
+
+fn upload_append() -> Value {
+    json!({
+        "operationId": "upload.Append", "tags": ["upload"], "summary": "Appends bytes to an upload",
+        "description": "Answers when all of them are durable. After a break, ask for the offset and go on from there. Needs the role creator.",
+        "parameters": [upload_id(), {"name": "Upload-Offset", "in": "header", "required": true, "description": "The offset of the first byte.",
+            "schema": {"type": "integer", "format": "int64"}}],
+        "requestBody": {"required": true, "content": {"application/offset+octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+        "responses": {"204": {"description": "Stored.", "headers": {
+            "Upload-Offset": {"description": "The next byte to send.", "schema": {"type": "integer", "format": "int64"}},
+        }}, "default": problem()},
+    })
+}
+
+fn play(id: &str, summary: &str, kind: &str, below: bool) -> Value {
+    let mut parameters = vec![json!({"name": "playback_id", "in": "path", "required": true, "schema": {"type": "string"}})];
+    if below {
+        parameters.push(json!({"name": "path", "in": "path", "required": true, "description": "May hold slashes.", "schema": {"type": "string"}}));
+    }
+    let content = json!({kind: {"schema": {"type": "string", "format": "binary"}}});
+    json!({
+        "operationId": id, "tags": ["play"], "summary": summary.trim_end_matches('.'),
+        "description": format!("{summary} Under the title's gate: a playback token as bearer, cookie or `token`; an entry also takes an identity."),
+        "security": [{}, {"bearer": []}, {"playback_token": []}, {"playback_cookie": []}],
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "The asset.", "content": content.clone()},
+            "206": {"description": "A part of it.", "content": content},
+            "304": {"description": "The caller has it already."},
+            "default": problem(),
+        },
+    })
+}

@@ -1,0 +1,156 @@
+//! REST from the `google.api.http` annotations of the contracts: one transcoder for every RPC.
+//!
+//! [`table`] finds the RPC for a method and a path, [`input`] and [`json`] read the request into its
+//! message, [`codec`] carries the encoded bytes, and [`Transcoder`] makes the call.
+
+pub mod codec;
+pub mod input;
+pub mod json;
+pub mod table;
+pub mod template;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::Request,
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage, Value};
+use tonic::client::Grpc;
+
+use crate::{
+    backends::Backends,
+    config::Config,
+    context::CallContext,
+    error::{Error, Result},
+    rest::{
+        codec::BytesCodec,
+        table::{Binding, BodyRule, Found, Table},
+    },
+};
+
+/// Header that fills a request's `request_id`, so that a repeated call gives the first answer.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// Answers REST calls.
+#[derive(Debug, Clone)]
+pub struct Transcoder {
+    table: Arc<Table>,
+    backends: Backends,
+    body_limit: usize,
+    response_limit: usize,
+    timeout: Duration,
+}
+
+impl Transcoder {
+    /// Serves every annotated RPC of `pool` out of `backends`.
+    ///
+    /// # Errors
+    /// A sentence that names the annotation that can't be served.
+    pub fn new(pool: &DescriptorPool, backends: Backends, config: &Config) -> std::result::Result<Self, String> {
+        Ok(Self {
+            table: Arc::new(Table::of(pool)?),
+            backends,
+            body_limit: config.json_body_bytes,
+            response_limit: config.response_bytes,
+            timeout: config.call_timeout(),
+        })
+    }
+
+    /// The routes it serves.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Answers one call.
+    pub async fn answer(&self, request: Request) -> Response {
+        match self.try_answer(request).await {
+            Ok(response) => response,
+            Err(error) => error.into_response(),
+        }
+    }
+
+    async fn try_answer(&self, request: Request) -> Result<Response> {
+        let (parts, body) = request.into_parts();
+        let (binding, variables) = match self.table.find(&parts.method, parts.uri.path())? {
+            Found::Route { binding, variables } => (binding, variables),
+            Found::WrongMethod { allowed } => return Err(Error::WrongMethod { method: parts.method, allowed }),
+            Found::Nothing => return Err(Error::UnknownPath),
+        };
+        let body = self.read_body(binding, &parts.headers, body).await?;
+        let message = input::message(binding, &variables, parts.uri.query(), &body, idempotency_key(&parts.headers)?)?;
+        let context = CallContext::of(&parts.headers);
+        let call = self.call(binding, &context, message);
+        let answer = tokio::time::timeout(self.timeout, call).await.map_err(|_| Error::TooSlow)??;
+        json_response(json::write(&answer_value(binding, answer))?)
+    }
+
+    async fn read_body(&self, binding: &Binding, headers: &HeaderMap, body: Body) -> Result<Bytes> {
+        if matches!(binding.body, BodyRule::None) {
+            return Ok(Bytes::new());
+        }
+        let bytes = match tokio::time::timeout(self.timeout, Limited::new(body, self.body_limit).collect()).await {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Error::TooLarge { limit_bytes: self.body_limit }),
+            Ok(Err(_)) => return Err(Error::BrokenBody),
+            Err(_) => return Err(Error::TooSlow),
+        };
+        if !bytes.is_empty() && !is_json(headers) {
+            return Err(Error::WrongMediaType { wanted: "application/json" });
+        }
+        Ok(bytes)
+    }
+
+    async fn call(&self, binding: &Binding, context: &CallContext, message: DynamicMessage) -> Result<DynamicMessage> {
+        let mut client = Grpc::new(self.backends.channel(binding.service)).max_decoding_message_size(self.response_limit);
+        client.ready().await?;
+        let mut request = context.request(Bytes::from(message.encode_to_vec()));
+        request.set_timeout(self.timeout);
+        let answer = client.unary(request, binding.grpc_path.clone(), BytesCodec).await?.into_inner();
+        DynamicMessage::decode(binding.rpc.output(), answer).map_err(|error| Error::Contract(error.to_string()))
+    }
+}
+
+/// What of the answer is shown: all of it, or the field of `response_body`.
+fn answer_value(binding: &Binding, answer: DynamicMessage) -> DynamicMessage {
+    let Some(field) = &binding.response_field else { return answer };
+    match answer.get_field(field).into_owned() {
+        Value::Message(inner) => inner,
+        _ => answer,
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    match value.to_str() {
+        Ok(key) if !key.is_empty() && key.len() <= 128 => Ok(Some(key)),
+        _ => Err(Error::field("Idempotency-Key", "is 1 to 128 printable ASCII characters")),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else { return true };
+    let Ok(kind) = kind.to_str() else { return false };
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// A JSON answer. Answers may be personal, so nobody keeps them.
+fn json_response(body: Vec<u8>) -> Result<Response> {
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// `HEAD` is answered as `GET` is; the server leaves the body out.
+pub(crate) fn served_as(method: &Method) -> &Method {
+    if *method == Method::HEAD { &Method::GET } else { method }
+}

@@ -1,0 +1,213 @@
+//! One multipart form: `file`, and `title` and `gate` before or after it.
+
+use axum::{
+    Json,
+    extract::{
+        DefaultBodyLimit, FromRequest as _, Multipart, Request,
+        multipart::{Field, MultipartError},
+    },
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderMap, StatusCode};
+use prost::Message as _;
+use prost_reflect::DescriptorPool;
+use serde::Serialize;
+use streamgate_core::FieldViolation;
+use streamgate_proto::streamgate::{
+    gate::v1::Rule,
+    upload::v1::{CreateUploadRequest, Upload, UploadState},
+};
+
+use crate::{
+    context::CallContext,
+    error::{Error, Result},
+    rest::json,
+    upload::{Uploads, session::Session},
+};
+
+/// Largest `title`, `gate` or `sha256`: a gate of 32 leaves fits many times.
+const TEXT_FIELD_BYTES: usize = 64 * 1024;
+
+/// What the answer says of the stored file.
+#[derive(Debug, Serialize)]
+struct Stored {
+    upload_id: String,
+    file_id: String,
+    filename: String,
+    size: u64,
+    sha256: String,
+    content_id: String,
+}
+
+/// What the form says beside the file.
+#[derive(Debug, Default)]
+struct Words {
+    title: Option<String>,
+    gate: Option<Rule>,
+    sha256: Option<String>,
+}
+
+/// Takes a form in.
+pub async fn answer(uploads: &Uploads, mut request: Request) -> Result<Response> {
+    let key = request.headers().get("idempotency-key").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let session = uploads.session(&CallContext::of(request.headers()));
+    check_kind(request.headers())?;
+    // The body is a stream of any length; the upload service knows the limit.
+    DefaultBodyLimit::disable().apply(&mut request);
+    let mut form = Multipart::from_request(request, &()).await.map_err(|error| Error::Malformed(error.body_text()))?;
+    let (upload, new) = take_in(uploads, &session, &mut form, &key).await?;
+    let stored = Stored {
+        upload_id: upload.upload_id,
+        file_id: upload.file_id,
+        filename: upload.filename,
+        size: upload.offset_bytes,
+        sha256: upload.sha256,
+        content_id: upload.content_id,
+    };
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(stored)).into_response())
+}
+
+fn check_kind(headers: &HeaderMap) -> Result<()> {
+    let kind = headers.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.to_ascii_lowercase().starts_with("multipart/form-data") { Ok(()) } else { Err(Error::WrongMediaType { wanted: "multipart/form-data" }) }
+}
+
+/// Reads the form and stores its file. False beside an upload that an earlier call had completed.
+async fn take_in(uploads: &Uploads, session: &Session, form: &mut Multipart, key: &str) -> Result<(Upload, bool)> {
+    let mut words = Words::default();
+    let file = loop {
+        let Some(field) = form.next_field().await.map_err(broken)? else { return Err(Error::field("file", "is required")) };
+        if field.name() == Some("file") {
+            break field;
+        }
+        words.read(&uploads.pool, field).await?;
+    };
+    let request = CreateUploadRequest {
+        filename: file.file_name().filter(|name| !name.is_empty()).unwrap_or("upload").to_owned(),
+        title: words.title.take().unwrap_or_default(),
+        gate: words.gate.take(),
+        request_id: key.to_owned(),
+        sha256: words.sha256.take().unwrap_or_default(),
+        size_bytes: 0,
+    };
+    let upload = session.create(request).await?;
+    if upload.state() == UploadState::Completed {
+        return Ok((upload, false));
+    }
+    // With a key the caller may repeat the call, and goes on from the bytes that are stored.
+    let guard = if key.is_empty() { Guard::armed(session, &upload.upload_id) } else { Guard::default() };
+    store(session, &upload, file).await?;
+    while let Some(field) = form.next_field().await.map_err(broken)? {
+        words.read(&uploads.pool, field).await?;
+    }
+    if let Some(title) = words.title {
+        session.set_title(&upload.content_id, title).await?;
+    }
+    if let Some(gate) = words.gate {
+        session.set_gate(&upload.content_id, gate).await?;
+    }
+    let done = session.complete(&upload.upload_id).await?;
+    guard.disarm();
+    Ok((done, true))
+}
+
+/// Sends the file's bytes, but for those that an earlier call has stored.
+async fn store(session: &Session, upload: &Upload, mut file: Field<'_>) -> Result<()> {
+    let mut stored = upload.offset_bytes;
+    let pump = async |sender| {
+        while let Some(mut chunk) = file.chunk().await.map_err(broken)? {
+            let known = usize::try_from(stored).unwrap_or(usize::MAX).min(chunk.len());
+            stored -= known as u64;
+            let fresh = chunk.split_off(known);
+            if !session.send(&sender, fresh).await {
+                break;
+            }
+        }
+        Ok(())
+    };
+    session.write(&upload.upload_id, upload.offset_bytes, pump).await.map(|_| ())
+}
+
+impl Words {
+    async fn read(&mut self, pool: &DescriptorPool, mut field: Field<'_>) -> Result<()> {
+        let name = field.name().unwrap_or_default().to_owned();
+        let slot = match name.as_str() {
+            "title" => &mut self.title,
+            "sha256" => &mut self.sha256,
+            "gate" => {
+                let text = text(&name, &mut field).await?;
+                self.gate = if text.trim().is_empty() { None } else { Some(gate(pool, &text)?) };
+                return Ok(());
+            }
+            "file" => return Err(Error::field("file", "is given twice")),
+            _ => return Err(Error::field(name, "is not a field of this form; it takes file, title, gate and sha256")),
+        };
+        *slot = Some(text(&name, &mut field).await?);
+        Ok(())
+    }
+}
+
+async fn text(name: &str, field: &mut Field<'_>) -> Result<String> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = field.chunk().await.map_err(broken)? {
+        if bytes.len() + chunk.len() > TEXT_FIELD_BYTES {
+            return Err(Error::field(name, format!("is longer than {TEXT_FIELD_BYTES} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    String::from_utf8(bytes).map_err(|_| Error::field(name, "is no UTF-8 text"))
+}
+
+/// Reads a gate as REST does, so that its errors are the same.
+fn gate(pool: &DescriptorPool, text: &str) -> Result<Rule> {
+    let value = json::parse(text.as_bytes()).map_err(|_| Error::field("gate", "is not JSON"))?;
+    let rule = pool.get_message_by_name("streamgate.gate.v1.Rule").ok_or_else(|| Error::Contract("no gate".into()))?;
+    let read = json::read(&rule, &value).map_err(|error| match error {
+        Error::Fields(fields) => Error::Fields(fields.into_iter().map(below_gate).collect()),
+        other => other,
+    })?;
+    Rule::decode(read.encode_to_vec().as_slice()).map_err(|error| Error::Contract(error.to_string()))
+}
+
+fn below_gate(violation: FieldViolation) -> FieldViolation {
+    let path = if violation.field.is_empty() { "gate".to_owned() } else { format!("gate.{}", violation.field) };
+    FieldViolation::new(path, violation.description)
+}
+
+fn broken(error: MultipartError) -> Error {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return Error::TooLarge { limit_bytes: TEXT_FIELD_BYTES };
+    }
+    // The parser tells a broken connection and a broken form apart only in words.
+    tracing::debug!(error = %error.body_text(), "a form could not be read");
+    Error::Malformed(format!("the form could not be read: {}", error.body_text()))
+}
+
+/// Throws the upload away unless it is completed: a caller that went away can't finish it.
+#[derive(Debug, Default)]
+struct Guard {
+    open: Option<(Session, String)>,
+}
+
+impl Guard {
+    fn armed(session: &Session, upload_id: &str) -> Self {
+        Self { open: Some((session.clone(), upload_id.to_owned())) }
+    }
+
+    fn disarm(mut self) {
+        self.open = None;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let Some((session, upload_id)) = self.open.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if let Err(error) = session.cancel(&upload_id).await {
+                tracing::info!(%upload_id, %error, "an unfinished upload was not cancelled; it will expire");
+            }
+        });
+    }
+}

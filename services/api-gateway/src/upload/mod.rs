@@ -1,0 +1,72 @@
+//! Uploads over HTTP: one multipart form, or raw bytes that go on where a broken connection left off.
+//!
+//! Bytes pass through; none are gathered. Each call goes to the upload service as the caller.
+
+pub mod form;
+pub mod resume;
+mod session;
+
+use std::time::Duration;
+
+use axum::{body::Body, extract::Request, response::Response};
+use http::Method;
+use prost_reflect::DescriptorPool;
+
+use crate::{
+    backends::Backends,
+    context::CallContext,
+    error::{Error, Result},
+    metrics::EdgeMetrics,
+    upload::session::Session,
+};
+
+/// Answers uploads.
+#[derive(Debug, Clone)]
+pub struct Uploads {
+    backends: Backends,
+    pool: DescriptorPool,
+    metrics: EdgeMetrics,
+    timeout: Duration,
+}
+
+impl Uploads {
+    /// Uploads into `backends`; each call to a service that does not carry bytes may take `timeout`.
+    #[must_use]
+    pub const fn new(backends: Backends, pool: DescriptorPool, metrics: EdgeMetrics, timeout: Duration) -> Self {
+        Self { backends, pool, metrics, timeout }
+    }
+
+    /// `POST /api/v1/upload`: a multipart form with a file.
+    ///
+    /// # Errors
+    /// When the form can't be read, or a service refuses.
+    pub async fn form(&self, request: Request) -> Result<Response> {
+        if request.method() != Method::POST {
+            return Err(Error::WrongMethod { method: request.method().clone(), allowed: "POST, OPTIONS".into() });
+        }
+        form::answer(self, request).await
+    }
+
+    /// `HEAD` and `PATCH /api/v1/uploads/{upload_id}`: how far an upload is, and more of its bytes.
+    ///
+    /// # Errors
+    /// When the headers are wrong, or the upload service refuses.
+    pub async fn resume(&self, upload_id: &str, request: Request) -> Result<Response> {
+        let session = self.session(&CallContext::of(request.headers()));
+        if request.method() == Method::HEAD {
+            return resume::offset(&session, upload_id).await;
+        }
+        resume::append(session, upload_id, request).await
+    }
+
+    fn session(&self, context: &CallContext) -> Session {
+        Session::new(&self.backends, context.clone(), self.metrics.clone(), self.timeout)
+    }
+}
+
+/// An answer without a body.
+fn empty(status: http::StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
