@@ -1,0 +1,172 @@
+//! Uploads that end without a file: cancelled, expired, or with their title deleted.
+
+use async_trait::async_trait;
+use streamgate_core::{Caller, Failure, ids::UploadId, time::now_ms};
+use streamgate_proto::streamgate::events::v1::{Event, UploadAbandoned, event::Payload};
+use streamgate_store::{EventHandler, Inbox, Transaction};
+
+use crate::{
+    Error,
+    engine::{Engine, State, Swept, Upload, rows, source_key},
+};
+
+/// Uploads that one sweep ends, unless the caller says otherwise.
+const DEFAULT_SWEEP: u32 = 100;
+/// Most uploads that one sweep ends: so the call stays short.
+const MAX_SWEEP: u32 = 1_000;
+
+impl Engine {
+    /// Ends an open upload and throws its bytes away. A writer is told to stop. Repeating it is
+    /// success.
+    ///
+    /// # Errors
+    /// `Closed` when it is completed or expired, `UnknownUpload` also for somebody else's.
+    pub async fn cancel(&self, caller: &Caller, id: &UploadId) -> Result<Upload, Error> {
+        let row = self.owned(caller, id).await?;
+        if row.state()? == State::Cancelled {
+            return self.show(row).await;
+        }
+        row.must_be_open()?;
+        let hold = self.shared.slots.take_over(id.as_str()).await?;
+        let mut tx = self.shared.db.begin().await?;
+        let closed = self.abandon(&mut tx, id.as_str(), row.content_id.as_deref(), State::Cancelled).await?;
+        tx.commit().await?;
+        drop(hold);
+        let row = self.reread(id).await?;
+        if !closed && row.state()? != State::Cancelled {
+            row.must_be_open()?;
+        }
+        self.ended(id.as_str(), State::Cancelled).await;
+        self.show(row).await
+    }
+
+    /// Ends open uploads whose time is over, and deletes bytes that earlier calls left behind.
+    ///
+    /// # Errors
+    /// What the database says; uploads that were ended until then stay ended.
+    pub async fn sweep(&self, limit: u32) -> Result<Swept, Error> {
+        let limit = if limit == 0 { DEFAULT_SWEEP } else { limit.min(MAX_SWEEP) };
+        let due: Vec<(String, Option<String>)> = sqlx::query_as(
+            "SELECT id, content_id FROM uploads WHERE state = 'open' AND expires_ms <= ? ORDER BY expires_ms LIMIT ?",
+        )
+        .bind(now_ms())
+        .bind(limit + 1)
+        .fetch_all(self.shared.db.pool())
+        .await?;
+        let more = due.len() > limit as usize;
+        let mut expired = 0;
+        for (id, content_id) in due.into_iter().take(limit as usize) {
+            // Somebody is writing to it: its time begins anew when that call ends.
+            let Ok(hold) = self.shared.slots.take(&id) else { continue };
+            let mut tx = self.shared.db.begin().await?;
+            let is_due = self.is_due(&mut tx, &id).await?;
+            let closed = is_due && self.abandon(&mut tx, &id, content_id.as_deref(), State::Expired).await?;
+            tx.commit().await?;
+            drop(hold);
+            if closed {
+                expired += 1;
+                self.ended(&id, State::Expired).await;
+            }
+        }
+        self.delete_doomed(limit).await?;
+        Ok(Swept { expired, more })
+    }
+
+    async fn is_due(&self, tx: &mut Transaction, id: &str) -> Result<bool, Error> {
+        let query = sqlx::query_scalar("SELECT expires_ms <= ? FROM uploads WHERE id = ?");
+        Ok(query.bind(now_ms()).bind(id).fetch_optional(&mut **tx).await?.unwrap_or(false))
+    }
+
+    /// Closes an open upload and tells of it. `false` when it is not open any more.
+    async fn abandon(&self, tx: &mut Transaction, id: &str, content_id: Option<&str>, state: State) -> Result<bool, Error> {
+        if !rows::close(tx, id, state).await? {
+            return Ok(false);
+        }
+        if let Some(content_id) = content_id {
+            let abandoned = UploadAbandoned {
+                upload_id: id.to_owned(),
+                content_id: content_id.to_owned(),
+                reason: state.as_str().to_owned(),
+            };
+            self.shared.outbox.add(tx, content_id, Payload::UploadAbandoned(abandoned)).await?;
+        }
+        Ok(true)
+    }
+
+    async fn ended(&self, id: &str, state: State) {
+        self.shared.slots.forget(id);
+        self.shared.metrics.count_end(state.as_str());
+        tracing::info!(upload_id = id, state = state.as_str(), "upload ended");
+        self.delete_bytes_or_leave(id).await;
+    }
+
+    /// Deletes the bytes of an upload that has ended. What fails is left for the next sweep.
+    async fn delete_bytes_or_leave(&self, id: &str) {
+        if let Err(error) = self.delete_bytes(id).await {
+            tracing::warn!(
+                upload_id = id,
+                error = &error as &dyn std::error::Error,
+                "the bytes of an ended upload stay until the next sweep"
+            );
+        }
+    }
+
+    async fn delete_bytes(&self, id: &str) -> Result<(), Error> {
+        let key = source_key(id)?;
+        self.shared.blobs.discard(&key).await?;
+        self.shared.blobs.delete(&key).await?;
+        let mut tx = self.shared.db.begin().await?;
+        sqlx::query("UPDATE uploads SET doomed = 0 WHERE id = ?").bind(id).execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn delete_doomed(&self, limit: u32) -> Result<(), Error> {
+        let doomed: Vec<String> = sqlx::query_scalar("SELECT id FROM uploads WHERE doomed = 1 LIMIT ?")
+            .bind(limit)
+            .fetch_all(self.shared.db.pool())
+            .await?;
+        for id in doomed {
+            self.delete_bytes_or_leave(&id).await;
+        }
+        Ok(())
+    }
+
+    /// Ends the uploads of a deleted title and deletes their files.
+    async fn title_deleted(&self, event_id: &str, content_id: &str) -> Result<(), Error> {
+        let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM uploads WHERE content_id = ?")
+            .bind(content_id)
+            .fetch_all(self.shared.db.pool())
+            .await?;
+        let mut holds = Vec::with_capacity(ids.len());
+        for id in &ids {
+            holds.push(self.shared.slots.take_over(id).await?);
+        }
+        let mut tx = self.shared.db.begin().await?;
+        if !Inbox::first_time(&mut tx, event_id).await? {
+            return Ok(());
+        }
+        for id in &ids {
+            // The title is gone, so nobody needs to hear that its upload was abandoned.
+            rows::close(&mut tx, id, State::Cancelled).await?;
+        }
+        sqlx::query("UPDATE uploads SET doomed = 1 WHERE content_id = ?").bind(content_id).execute(&mut *tx).await?;
+        tx.commit().await?;
+        drop(holds);
+        for id in &ids {
+            self.shared.slots.forget(id);
+            self.delete_bytes_or_leave(id).await;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl EventHandler for Engine {
+    async fn handle(&self, event: Event) -> Result<(), Failure> {
+        match &event.payload {
+            Some(Payload::MetadataDeleted(deleted)) => Ok(self.title_deleted(&event.id, &deleted.content_id).await?),
+            // Sent to others.
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Rows of uploads.
+
+use sqlx::SqliteConnection;
+use streamgate_store::Database;
+
+use crate::{Error, command::CreateUpload, engine::Upload};
+
+/// How far an upload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Takes bytes.
+    Open,
+    /// Its file is whole.
+    Completed,
+    /// Ended by its owner.
+    Cancelled,
+    /// Ended by time.
+    Expired,
+}
+
+impl State {
+    /// The state as it is stored and said.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Open, Self::Completed, Self::Cancelled, Self::Expired].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// One stored upload.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(super) struct Row {
+    pub(super) id: String,
+    pub(super) owner: String,
+    pub(super) fingerprint: String,
+    pub(super) content_id: Option<String>,
+    pub(super) filename: String,
+    state: String,
+    announced_bytes: i64,
+    pub(super) expected_sha256: String,
+    size_bytes: i64,
+    sha256: String,
+    created_ms: i64,
+    expires_ms: i64,
+}
+
+impl Row {
+    pub(super) fn state(&self) -> Result<State, Error> {
+        State::parse(&self.state).ok_or_else(|| self.corrupt())
+    }
+
+    /// Fails unless the upload takes bytes.
+    pub(super) fn must_be_open(&self) -> Result<(), Error> {
+        match self.state()? {
+            State::Open => Ok(()),
+            closed => Err(Error::Closed(closed.as_str())),
+        }
+    }
+
+    /// Announced size, when there is one.
+    pub(super) fn announced(&self) -> Option<u64> {
+        u64::try_from(self.announced_bytes).ok().filter(|size| *size > 0)
+    }
+
+    /// Size once completed.
+    pub(super) fn size(&self) -> u64 {
+        u64::try_from(self.size_bytes).unwrap_or(0)
+    }
+
+    pub(super) fn into_upload(self, offset_bytes: u64) -> Result<Upload, Error> {
+        let state = self.state()?;
+        let id = self.id.parse().map_err(|_| self.corrupt())?;
+        let size_bytes = if state == State::Completed { self.size() } else { self.announced().unwrap_or(0) };
+        Ok(Upload {
+            id,
+            content_id: self.content_id.unwrap_or_default(),
+            filename: self.filename,
+            state,
+            offset_bytes,
+            size_bytes,
+            sha256: self.sha256,
+            created_ms: self.created_ms,
+            expires_ms: self.expires_ms,
+        })
+    }
+
+    fn corrupt(&self) -> Error {
+        Error::CorruptRow(self.id.clone())
+    }
+}
+
+pub(super) async fn find(db: &Database, id: &str) -> Result<Option<Row>, Error> {
+    Ok(sqlx::query_as("SELECT * FROM uploads WHERE id = ?").bind(id).fetch_optional(db.pool()).await?)
+}
+
+pub(super) async fn find_by_request(tx: &mut SqliteConnection, owner: &str, request_id: &str) -> Result<Option<Row>, Error> {
+    let query = sqlx::query_as("SELECT * FROM uploads WHERE owner = ? AND request_id = ?");
+    Ok(query.bind(owner).bind(request_id).fetch_optional(tx).await?)
+}
+
+pub(super) async fn list(db: &Database, owner: &str, after: Option<&str>, limit: u32) -> Result<Vec<Row>, Error> {
+    let query = sqlx::query_as(
+        "SELECT * FROM uploads WHERE owner = ?1 AND content_id IS NOT NULL AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
+    );
+    Ok(query.bind(owner).bind(after).bind(limit).fetch_all(db.pool()).await?)
+}
+
+pub(super) async fn count_open(tx: &mut SqliteConnection, owner: &str) -> Result<u32, Error> {
+    let query = sqlx::query_scalar("SELECT count(*) FROM uploads WHERE owner = ? AND state = 'open'");
+    Ok(query.bind(owner).fetch_one(tx).await?)
+}
+
+pub(super) async fn insert(
+    tx: &mut SqliteConnection,
+    id: &str,
+    owner: &str,
+    command: &CreateUpload,
+    (created_ms, expires_ms): (i64, i64),
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO uploads (id, owner, request_id, fingerprint, filename, state, announced_bytes, expected_sha256, created_ms, expires_ms)
+         VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?, ?)",
+    )
+    .bind(id)
+    .bind(owner)
+    .bind(&command.request_id)
+    .bind(command.fingerprint())
+    .bind(&command.filename)
+    .bind(i64::try_from(command.size_bytes.unwrap_or(0)).unwrap_or(i64::MAX))
+    .bind(&command.sha256)
+    .bind(created_ms)
+    .bind(expires_ms)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Closes an open upload. `false` when it is not open any more.
+pub(super) async fn close(tx: &mut SqliteConnection, id: &str, state: State) -> Result<bool, Error> {
+    let query = sqlx::query("UPDATE uploads SET state = ?, doomed = 1 WHERE id = ? AND state = 'open'");
+    Ok(query.bind(state.as_str()).bind(id).execute(tx).await?.rows_affected() == 1)
+}

@@ -1,0 +1,112 @@
+//! Taking bytes.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use streamgate_core::{Caller, ids::UploadId, time::now_ms};
+use streamgate_store::{BlobKey, ByteStream};
+
+use crate::{
+    Error,
+    engine::{
+        Engine, Upload,
+        intake::{self, Broke, Limits},
+        rows::{self, Row},
+        slots::Hold,
+        source_key,
+    },
+};
+
+impl Engine {
+    /// Appends a client's bytes, and returns when all of them are durable. Runs to its end even when
+    /// the caller stops waiting, so what has come is kept and counted.
+    ///
+    /// # Errors
+    /// `WrongOffset` unless `offset` is the durable length, `Busy` while another call writes, `Closed`,
+    /// `TooLarge`; `Broken` or `Idle` when the client went away: what came until then stays.
+    pub async fn write(&self, caller: &Caller, id: &UploadId, offset: u64, body: ByteStream) -> Result<Upload, Error> {
+        self.owned(caller, id).await?.must_be_open()?;
+        let hold = self.shared.slots.take(id.as_str())?;
+        let (engine, id) = (self.clone(), id.clone());
+        let writing = async move {
+            let active = Active::begin(&engine);
+            let written = engine.write_held(&id, offset, body, hold).await;
+            drop(active);
+            written.inspect_err(|error| engine.shared.metrics.count_failed_write(error.reason()))
+        };
+        tokio::spawn(tracing::Instrument::in_current_span(writing)).await?
+    }
+
+    async fn write_held(&self, id: &UploadId, offset: u64, body: ByteStream, mut hold: Hold) -> Result<Upload, Error> {
+        // Read again: it may have been closed before the slot was taken.
+        let row = self.reread(id).await?;
+        row.must_be_open()?;
+        let key = source_key(id.as_str())?;
+        let durable = self.durable_length(&key).await?;
+        if offset != durable {
+            return Err(Error::WrongOffset { durable });
+        }
+        hold.hashing.catch_up(&*self.shared.blobs, &key, durable).await?;
+        let limits = Limits {
+            offset,
+            limit: row.announced().unwrap_or(self.shared.config.max_size_bytes),
+            idle: self.shared.config.write_idle_timeout(),
+            stop: hold.stop.clone(),
+        };
+        let appended = self.append(&key, body, limits, &mut hold).await;
+        // What was written counts, however the stream ended.
+        let length = self.durable_length(&key).await?;
+        self.shared.metrics.received_bytes.inc_by(length.saturating_sub(offset));
+        self.touch(id).await?;
+        appended?;
+        self.reread(id).await?.into_upload(length)
+    }
+
+    async fn append(&self, key: &BlobKey, body: ByteStream, limits: Limits, hold: &mut Hold) -> Result<(), Error> {
+        let offset = limits.offset;
+        let hashing = Arc::new(Mutex::new(std::mem::take(&mut *hold.hashing)));
+        let body = intake::watch(body, limits, Arc::clone(&hashing));
+        let appended = self.shared.blobs.append(key, offset, body).await;
+        // Where it ran ahead of what became durable, the next call reads again.
+        *hold.hashing = hashing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match appended {
+            Ok(_) => Ok(()),
+            Err(streamgate_store::Error::Stream(error)) => Err(Broke::of(&error).into()),
+            Err(streamgate_store::Error::Busy(_)) => Err(Error::Busy),
+            Err(streamgate_store::Error::WrongOffset { durable }) => Err(Error::WrongOffset { durable }),
+            // A completion that a crash cut short has sealed it.
+            Err(streamgate_store::Error::AlreadyExists(_)) => Err(Error::Closed("whole; complete it")),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sets the expiry anew.
+    async fn touch(&self, id: &UploadId) -> Result<(), Error> {
+        let mut tx = self.shared.db.begin().await?;
+        sqlx::query("UPDATE uploads SET expires_ms = ? WHERE id = ? AND state = 'open'")
+            .bind(now_ms().saturating_add(self.shared.config.expire_after()))
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    pub(super) async fn reread(&self, id: &UploadId) -> Result<Row, Error> {
+        rows::find(&self.shared.db, id.as_str()).await?.ok_or_else(|| Error::UnknownUpload(id.to_string()))
+    }
+}
+
+/// Counts a call that is writing.
+struct Active<'a>(&'a Engine);
+
+impl<'a> Active<'a> {
+    fn begin(engine: &'a Engine) -> Self {
+        engine.shared.metrics.active_writes.inc();
+        Self(engine)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.shared.metrics.active_writes.dec();
+    }
+}

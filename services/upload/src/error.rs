@@ -1,0 +1,158 @@
+//! What can go wrong with an upload.
+
+use std::time::Duration;
+
+use streamgate_core::{ErrorKind, Failure};
+use tonic::Status;
+
+/// When a client that found the upload busy should ask again.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// An error of this service.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It does not exist, or the caller may not know of it.
+    #[error("there is no upload {0}")]
+    UnknownUpload(String),
+    /// The request is wrong, or a neighbour refused.
+    #[error("{0}")]
+    Refused(#[from] Failure),
+    /// An upload needs an owner.
+    #[error("an upload needs an account that owns it")]
+    NoOwner,
+    /// The same request id came with another body.
+    #[error("this request_id was used for another upload; take a new one")]
+    IdempotencyConflict,
+    /// The account has too much under way.
+    #[error("the account has {0} open uploads already; complete or cancel one first")]
+    TooManyOpen(u32),
+    /// It was completed or ended.
+    #[error("the upload is {0}; begin a new one")]
+    Closed(&'static str),
+    /// The bytes do not follow what is there.
+    #[error("the next byte to send is {durable}")]
+    WrongOffset {
+        /// Where to go on.
+        durable: u64,
+    },
+    /// Somebody else writes to it.
+    #[error("another call is writing to this upload; try again when it has ended")]
+    Busy,
+    /// More bytes than announced or taken.
+    #[error("the file is larger than the {limit} bytes that are taken")]
+    TooLarge {
+        /// The announced size, or the largest size taken.
+        limit: u64,
+    },
+    /// The client broke off.
+    #[error("the stream broke off; ask for the offset and go on from there")]
+    Broken,
+    /// The client fell silent.
+    #[error("no byte came for too long; ask for the offset and go on from there")]
+    Idle,
+    /// It was ended while bytes came in.
+    #[error("the upload was ended while it was being written")]
+    EndedMeanwhile,
+    /// There is nothing to keep.
+    #[error("the file has no bytes")]
+    EmptyFile,
+    /// Bytes are missing.
+    #[error("only {durable} of {announced} bytes have come; go on from there")]
+    Incomplete {
+        /// What has come.
+        durable: u64,
+        /// What was announced.
+        announced: u64,
+    },
+    /// The file is not the one that was announced.
+    #[error("the SHA-256 of the bytes is {actual}, not the announced one; begin a new upload")]
+    Sha256Mismatch {
+        /// What came.
+        actual: String,
+    },
+    /// What is stored is not what was written.
+    #[error("read the stored row of upload {0}")]
+    CorruptRow(String),
+    /// The work on an upload was lost.
+    #[error("a task of this service ended early")]
+    Task(#[from] tokio::task::JoinError),
+    /// The database or the blobs.
+    #[error("use the stores of uploads")]
+    Store(#[from] streamgate_store::Error),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl Error {
+    /// Decides the gRPC code and the HTTP status.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownUpload(_) => ErrorKind::NotFound,
+            Self::Refused(failure) => failure.kind,
+            Self::NoOwner => ErrorKind::Unauthenticated,
+            Self::IdempotencyConflict => ErrorKind::AlreadyExists,
+            Self::TooManyOpen(_) => ErrorKind::ResourceExhausted,
+            Self::Closed(_)
+            | Self::WrongOffset { .. }
+            | Self::EmptyFile
+            | Self::Incomplete { .. }
+            | Self::Sha256Mismatch { .. } => ErrorKind::FailedPrecondition,
+            Self::Busy | Self::EndedMeanwhile => ErrorKind::Aborted,
+            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::Broken => ErrorKind::Cancelled,
+            Self::Idle => ErrorKind::DeadlineExceeded,
+            Self::CorruptRow(_) | Self::Task(_) => ErrorKind::Internal,
+            Self::Store(error) => error.kind(),
+        }
+    }
+
+    /// Stable word for callers and metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownUpload(_) => "upload_unknown",
+            Self::Refused(_) => "refused",
+            Self::NoOwner => "credentials_missing",
+            Self::IdempotencyConflict => "idempotency_conflict",
+            Self::TooManyOpen(_) => "too_many_uploads",
+            Self::Closed(_) => "upload_closed",
+            Self::WrongOffset { .. } => "wrong_offset",
+            Self::Busy => "upload_busy",
+            Self::TooLarge { .. } => "file_too_large",
+            Self::Broken => "stream_broken",
+            Self::Idle => "stream_idle",
+            Self::EndedMeanwhile => "upload_ended",
+            Self::EmptyFile => "empty_file",
+            Self::Incomplete { .. } => "upload_incomplete",
+            Self::Sha256Mismatch { .. } => "sha256_mismatch",
+            Self::CorruptRow(_) | Self::Task(_) => "internal",
+            Self::Store(error) => error.reason(),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let kind = error.kind();
+        if matches!(kind, ErrorKind::Internal | ErrorKind::StorageFull) {
+            tracing::error!(error = &error as &dyn std::error::Error, "a call failed");
+        }
+        match error {
+            Error::Refused(failure) => failure,
+            Error::Store(error) => error.into(),
+            Error::Busy => Self::new(kind, error.reason(), error.to_string()).retry_after(BUSY_RETRY),
+            other => Self::new(kind, other.reason(), other.to_string()),
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Failure::from(error).into()
+    }
+}

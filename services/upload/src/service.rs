@@ -1,0 +1,49 @@
+//! From configuration to a running service, in steps.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use streamgate_core::ServiceName;
+use streamgate_proto::streamgate::upload::v1::upload_service_server::UploadServiceServer;
+use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
+use streamgate_store::{Database, Outbox, event_server, open_blobs};
+
+use crate::{
+    Config, Handler, Metrics,
+    engine::{Engine, MeshTitles},
+};
+
+/// Schema of the database, step by step.
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// The upload service.
+#[derive(Debug)]
+pub struct App;
+
+#[async_trait]
+impl streamgate_runtime::App for App {
+    const NAME: ServiceName = ServiceName::Upload;
+    type Config = Config;
+
+    async fn build(boot: Boot<Config>) -> Result<Service, BoxError> {
+        // 1. Metrics, so that everything below can count.
+        let metrics = Metrics::default();
+        metrics.register(&boot.metrics);
+
+        // 2. The stores, and the events that leave them.
+        let blobs = open_blobs(&boot.common.blobs_path())?;
+        let db = Database::open(&boot.common.database_path(ServiceName::Upload), &MIGRATIONS).await?;
+        let outbox = Outbox::new(db.clone(), ServiceName::Upload);
+
+        // 3. The behaviour, its RPCs, and the events it hears.
+        let titles = Arc::new(MeshTitles::new(boot.mesh.clone()));
+        let engine = Engine::new(boot.config, db.clone(), outbox.clone(), blobs, titles, metrics);
+        let (mesh, stop) = (boot.mesh, boot.stop);
+        Ok(Service::new()
+            .grpc(UploadServiceServer::new(Handler::new(engine.clone())))
+            .grpc(event_server(Arc::new(engine)))
+            // Events wait in the outbox while the relay is away: starting it again loses nothing.
+            .task("relay", OnFailure::LogAndRestart, move || outbox.relay(mesh.clone(), stop.clone()))
+            .on_stop(async move { db.close().await }))
+    }
+}
