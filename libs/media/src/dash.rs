@@ -221,7 +221,7 @@ fn start_of(track: &Track) -> Option<Start> {
 fn frame_rate(video: &VideoRendition) -> String {
     match video.frame_rate_den {
         0 | 1 => video.frame_rate_num.to_string(),
-        den if video.frame_rate_num % den == 0 => (video.frame_rate_num / den).to_string(),
+        den if video.frame_rate_num.is_multiple_of(den) => (video.frame_rate_num / den).to_string(),
         den => format!("{}/{den}", video.frame_rate_num),
     }
 }

@@ -1,0 +1,211 @@
+//! Whether running sessions may go on: the token, the session and its gate.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use futures::{StreamExt as _, stream};
+use streamgate_core::{Failure, time::now_ms};
+
+use super::{
+    Engine,
+    neighbours::{GateQuestion, Title, Verdict},
+    session::{GATE_MISSING, GATE_NOT_MET, Live, State, TITLE_DELETED},
+};
+use crate::{Error, Result};
+
+/// Questions of one call to the gates.
+const MOST_QUESTIONS: usize = 1_000;
+/// Playback ids that are looked up at once.
+const LOOKUPS_AT_ONCE: usize = 8;
+
+/// What became of the lookup of a playback id.
+type Resolved = Result<Option<Title>, Failure>;
+
+impl Engine {
+    /// The session behind a playback token, if it may read under `playback_id` now.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub async fn entitled(&self, token: &str, playback_id: &str) -> Result<Arc<Live>> {
+        let claims = self.deps.tokens.verify(token).await.map_err(token_error)?;
+        if claims.playback_id != playback_id {
+            return Err(Error::TokenForeign);
+        }
+        let live = self.sessions.find(&claims.session_id).await?.ok_or(Error::TokenInvalid)?;
+        let opened = live.opened();
+        let bound = opened.playback_id == claims.playback_id
+            && opened.content_id == claims.content_id
+            && opened.opened_gate == claims.gate_hash;
+        if !bound {
+            return Err(Error::TokenInvalid);
+        }
+        self.go_on(&live).await?;
+        live.touch(now_ms());
+        Ok(live)
+    }
+
+    /// Checks the gate again if the last check is too old. Without an answer, a recent positive check still counts.
+    async fn go_on(&self, live: &Arc<Live>) -> Result<()> {
+        let recheck_ms = i64::from(self.config.recheck_seconds) * 1000;
+        live.refuse_if_over(now_ms())?;
+        if live.granted_within(now_ms(), recheck_ms) {
+            return Ok(());
+        }
+        let one_check = live.checking.lock().await;
+        let now = now_ms();
+        let ask = !live.granted_within(now, recheck_ms) && !live.unknown_within(now, self.config.unknown_retry_ms.into());
+        if ask && live.is_active(now) {
+            self.check_all(std::slice::from_ref(live)).await?;
+        }
+        drop(one_check);
+        live.refuse_if_over(now_ms())?;
+        let trusted_ms = recheck_ms.max(i64::from(self.config.keep_unknown_seconds) * 1000);
+        if live.granted_within(now_ms(), trusted_ms) { Ok(()) } else { Err(Error::OwnershipUnknown) }
+    }
+
+    /// Checks all sessions in use together. One whose check is under way is left to it.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn check_in_use(&self) -> Result<usize> {
+        let now = now_ms();
+        let in_use = self.sessions.in_use(now - i64::from(self.config.in_use_seconds) * 1000, now);
+        self.deps.metrics.sessions_in_use(in_use.len());
+        self.check_unless_checking(in_use).await
+    }
+
+    /// The gate of a title has changed: earlier checks no longer count, and the sessions in memory are checked now.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn gate_changed(&self, content_id: &str) -> Result<()> {
+        let now = now_ms();
+        let doubted = self.sessions.doubt_title(content_id).await?;
+        let active = doubted.into_iter().filter(|live| live.is_active(now)).collect();
+        let checked = self.check_unless_checking(active).await?;
+        tracing::info!(content_id, sessions = checked, "sessions checked against a new gate");
+        Ok(())
+    }
+
+    async fn check_unless_checking(&self, sessions: Vec<Arc<Live>>) -> Result<usize> {
+        let (mut held, mut chosen) = (Vec::new(), Vec::new());
+        for live in sessions {
+            if let Ok(one_check) = Arc::clone(&live.checking).try_lock_owned() {
+                held.push(one_check);
+                chosen.push(live);
+            }
+        }
+        self.check_all(&chosen).await?;
+        drop(held);
+        Ok(chosen.len())
+    }
+
+    /// Looks every title up again, asks all gates together, and notes the answers.
+    async fn check_all(&self, sessions: &[Arc<Live>]) -> Result<()> {
+        let doubts: Vec<u64> = sessions.iter().map(|live| live.doubts()).collect();
+        let titles = self.resolve_all(sessions).await;
+        let mut asked = Vec::new();
+        let mut questions = Vec::new();
+        for (live, doubts) in sessions.iter().zip(doubts) {
+            match titles.get(&live.opened().playback_id) {
+                Some(Ok(Some(title))) if title.content_id == live.opened().content_id => {
+                    if live.opened().privileged {
+                        live.grant(now_ms(), &title.gate_hash, doubts);
+                    } else if let Some(gate) = title.gate.clone() {
+                        questions.push(GateQuestion { gate, wallet: live.opened().wallet.clone() });
+                        asked.push((live, title, doubts));
+                    } else {
+                        self.close(live, State::Revoked, GATE_MISSING, Vec::new()).await?;
+                    }
+                }
+                Some(Ok(_)) => self.close(live, State::Ended, TITLE_DELETED, Vec::new()).await?,
+                Some(Err(_)) | None => self.note_unknown(live),
+            }
+        }
+        let verdicts = self.ask_all(questions).await;
+        for ((live, title, doubts), verdict) in asked.into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Granted => {
+                    self.deps.metrics.gate_checked("granted");
+                    live.grant(now_ms(), &title.gate_hash, doubts);
+                }
+                Verdict::Denied(unmet) => {
+                    self.deps.metrics.gate_checked("denied");
+                    self.close(live, State::Revoked, GATE_NOT_MET, unmet).await?;
+                }
+                Verdict::Unknown => self.note_unknown(live),
+            }
+        }
+        Ok(())
+    }
+
+    async fn resolve_all(&self, sessions: &[Arc<Live>]) -> HashMap<String, Resolved> {
+        let ids: HashSet<String> = sessions.iter().map(|live| live.opened().playback_id.clone()).collect();
+        let lookups = stream::iter(ids).map(|id| async move {
+            let resolved = self.deps.titles.resolve(&id).await;
+            if let Err(failure) = &resolved {
+                tracing::warn!(playback_id = %id, reason = %failure.reason, "a title could not be looked up for a gate check");
+            }
+            (id, resolved)
+        });
+        lookups.buffer_unordered(LOOKUPS_AT_ONCE).collect().await
+    }
+
+    /// One verdict for each question; a call that fails answers none of its questions.
+    async fn ask_all(&self, questions: Vec<GateQuestion>) -> Vec<Verdict> {
+        let mut verdicts = Vec::with_capacity(questions.len());
+        for chunk in questions.chunks(MOST_QUESTIONS) {
+            let mut answers = self.deps.gates.evaluate(chunk.to_vec()).await.unwrap_or_else(|failure| {
+                tracing::warn!(reason = %failure.reason, gates = chunk.len(), "gates could not be asked");
+                Vec::new()
+            });
+            answers.resize(chunk.len(), Verdict::Unknown);
+            verdicts.append(&mut answers);
+        }
+        verdicts
+    }
+
+    fn note_unknown(&self, live: &Live) {
+        self.deps.metrics.gate_checked("unknown");
+        live.not_told(now_ms());
+    }
+
+    async fn close(&self, live: &Live, state: State, reason: &str, unmet: Vec<String>) -> Result<()> {
+        if self.sessions.close(live, state, reason, unmet).await? {
+            self.deps.metrics.session_closed(reason);
+            tracing::info!(session_id = %live.opened().id, reason, "session closed");
+        }
+        Ok(())
+    }
+
+    /// Writes down what changed in passing, and drops what ended long ago.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn tidy(&self) -> Result<()> {
+        let now = now_ms();
+        self.sessions.flush().await?;
+        self.sessions.sweep(now - i64::from(self.config.keep_ended_hours) * 3_600_000, now).await?;
+        Ok(())
+    }
+
+    /// Writes down what changed in passing.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn flush(&self) -> Result<()> {
+        self.sessions.flush().await
+    }
+}
+
+/// The checker's answer in this service's words: callers rely on the two reasons.
+fn token_error(failure: Failure) -> Error {
+    use streamgate_core::ErrorKind::{InvalidArgument, NotFound, PermissionDenied, Unauthenticated};
+    match failure.kind {
+        Unauthenticated if failure.reason == "token_expired" => Error::TokenExpired,
+        Unauthenticated | InvalidArgument | PermissionDenied | NotFound => Error::TokenInvalid,
+        _ => Error::neighbour("check a playback token")(failure),
+    }
+}

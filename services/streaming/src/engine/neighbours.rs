@@ -1,0 +1,85 @@
+//! What this service needs of others. The mesh answers in production, fakes in tests.
+
+use async_trait::async_trait;
+use streamgate_core::{Failure, time::UnixMillis};
+use streamgate_proto::streamgate::{gate::v1::Rule, media::v1::Presentation};
+
+/// The title behind a playback id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Title {
+    /// Its private id.
+    pub content_id: String,
+    /// Account that owns it.
+    pub owner: String,
+    /// Who may play it; absent means only the owner and operators.
+    pub gate: Option<Rule>,
+    /// Hash of the gate; empty without one.
+    pub gate_hash: String,
+}
+
+/// Knows titles.
+#[async_trait]
+pub trait Titles: Send + Sync + 'static {
+    /// The title behind `playback_id`; absent when there is none, or it was deleted.
+    async fn resolve(&self, playback_id: &str) -> Result<Option<Title>, Failure>;
+}
+
+/// A gate, and for whom it is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GateQuestion {
+    /// The gate.
+    pub gate: Rule,
+    /// CAIP-10 wallet of the viewer; absent when none is known.
+    pub wallet: Option<String>,
+}
+
+/// The three-valued answer of a gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// May play.
+    Granted,
+    /// May not play, with what was missing.
+    Denied(Vec<String>),
+    /// Can't be told now. Neither yes nor no.
+    Unknown,
+}
+
+/// Answers gates.
+#[async_trait]
+pub trait Gates: Send + Sync + 'static {
+    /// One answer for each question, in order.
+    async fn evaluate(&self, questions: Vec<GateQuestion>) -> Result<Vec<Verdict>, Failure>;
+}
+
+/// Knows what was made of titles.
+#[async_trait]
+pub trait Presentations: Send + Sync + 'static {
+    /// What was made of a title, if it is newer than `known_revision`.
+    async fn newer_than(&self, content_id: &str, known_revision: u64) -> Result<Option<Presentation>, Failure>;
+}
+
+/// What a playback token is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenClaims {
+    /// The session.
+    pub session_id: String,
+    /// The public id that is played.
+    pub playback_id: String,
+    /// The title behind it.
+    pub content_id: String,
+    /// Wallet or account; empty when nobody signed in.
+    pub subject: String,
+    /// Gate at the opening.
+    pub gate_hash: String,
+    /// When the token ends.
+    pub expires_ms: UnixMillis,
+}
+
+/// Signs and checks playback tokens.
+#[async_trait]
+pub trait Tokens: Send + Sync + 'static {
+    /// A signed token that ends with its session.
+    async fn issue(&self, claims: &TokenClaims) -> Result<String, Failure>;
+    /// What a token says, after its signature, issuer, audience and time were checked.
+    async fn verify(&self, token: &str) -> Result<TokenClaims, Failure>;
+}

@@ -1,0 +1,149 @@
+//! Decode, call, encode.
+
+use std::sync::Arc;
+
+use futures::{StreamExt as _, stream, stream::BoxStream};
+use streamgate_core::{
+    Caller,
+    time::{now_ms, to_timestamp},
+};
+use streamgate_proto::streamgate::streaming::v1::{
+    self as pb, read_asset_response::Part, streaming_service_server::StreamingService,
+};
+use tonic::{Request, Response, Status};
+
+use crate::engine::{
+    Engine,
+    asset::{Asset, AssetRequest, Header, Span},
+    session::{Session, State},
+};
+
+/// The service as gRPC sees it.
+#[derive(Debug, Clone)]
+pub struct Handler {
+    engine: Arc<Engine>,
+}
+
+impl Handler {
+    /// Answers from `engine`.
+    #[must_use]
+    pub const fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+}
+
+#[tonic::async_trait]
+impl StreamingService for Handler {
+    type ReadAssetStream = BoxStream<'static, Result<pb::ReadAssetResponse, Status>>;
+
+    async fn create_session(
+        &self,
+        request: Request<pb::CreateSessionRequest>,
+    ) -> Result<Response<pb::CreateSessionResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let opened = self.engine.open(&caller, &request.into_inner().playback_id).await?;
+        Ok(Response::new(pb::CreateSessionResponse {
+            session_id: opened.session_id,
+            token: opened.token,
+            hls_url: opened.hls_url,
+            dash_url: opened.dash_url,
+            expires_at: Some(to_timestamp(opened.expires_ms)),
+        }))
+    }
+
+    async fn get_session(&self, request: Request<pb::GetSessionRequest>) -> Result<Response<pb::GetSessionResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let session = self.engine.session(&caller, &request.into_inner().session_id).await?;
+        Ok(Response::new(pb::GetSessionResponse { session: Some(encode_session(session)) }))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<pb::ListSessionsRequest>,
+    ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let (sessions, next_page_token) =
+            self.engine.list(&caller, &request.playback_id, request.page_size, &request.page_token).await?;
+        let sessions = sessions.into_iter().map(encode_session).collect();
+        Ok(Response::new(pb::ListSessionsResponse { sessions, next_page_token }))
+    }
+
+    async fn end_session(&self, request: Request<pb::EndSessionRequest>) -> Result<Response<pb::EndSessionResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let session = self.engine.end(&caller, &request.into_inner().session_id).await?;
+        Ok(Response::new(pb::EndSessionResponse { session: Some(encode_session(session)) }))
+    }
+
+    async fn read_asset(&self, request: Request<pb::ReadAssetRequest>) -> Result<Response<Self::ReadAssetStream>, Status> {
+        let caller = Caller::of(&request)?;
+        let asset = self.engine.read(&caller, &decode_asset(request.into_inner())).await?;
+        Ok(Response::new(encode_asset(asset)))
+    }
+}
+
+fn decode_asset(request: pb::ReadAssetRequest) -> AssetRequest {
+    let span = request.range.and_then(|range| match (range.start, range.last_bytes) {
+        (None, Some(count)) => Some(Span::Last(count)),
+        (Some(first), None) => Some(Span::From(first, range.end)),
+        // Neither or both mean nothing, and HTTP says to ignore such a range.
+        _ => None,
+    });
+    AssetRequest {
+        playback_id: request.playback_id,
+        path: request.path,
+        token: request.token,
+        token_in_url: request.token_in_url,
+        span,
+        if_none_match: request.if_none_match,
+        head_only: request.head_only,
+    }
+}
+
+fn encode_asset(asset: Asset) -> BoxStream<'static, Result<pb::ReadAssetResponse, Status>> {
+    let header = pb::ReadAssetResponse { part: Some(Part::Header(encode_header(asset.header))) };
+    let chunks = asset.body.map(|chunk| match chunk {
+        Ok(bytes) => Ok(pb::ReadAssetResponse { part: Some(Part::Chunk(bytes)) }),
+        Err(error) => {
+            tracing::warn!(%error, "reading a stored segment broke off");
+            Err(Status::unavailable("reading the file broke off"))
+        }
+    });
+    stream::iter([Ok(header)]).chain(chunks).boxed()
+}
+
+fn encode_header(header: Header) -> pb::AssetHeader {
+    let (new_token, new_token_expires_at) =
+        header.new_token.map(|(token, ms)| (token, Some(to_timestamp(ms)))).unwrap_or_default();
+    pb::AssetHeader {
+        content_type: header.content_type.to_owned(),
+        etag: header.etag,
+        size_bytes: header.size_bytes,
+        offset_bytes: header.range.start,
+        length_bytes: header.range.end - header.range.start,
+        partial: header.partial,
+        not_modified: header.not_modified,
+        immutable: header.immutable,
+        new_token,
+        new_token_expires_at,
+    }
+}
+
+fn encode_session(session: Session) -> pb::Session {
+    let state = match session.standing.state {
+        State::Active if session.expires_ms <= now_ms() => pb::SessionState::Expired,
+        State::Active => pb::SessionState::Active,
+        State::Ended => pb::SessionState::Ended,
+        State::Revoked => pb::SessionState::Revoked,
+    };
+    pb::Session {
+        session_id: session.id,
+        playback_id: session.playback_id,
+        account: session.account_id.unwrap_or_default(),
+        state: state.into(),
+        reason: session.standing.reason,
+        create_time: Some(to_timestamp(session.created_ms)),
+        expire_time: Some(to_timestamp(session.expires_ms)),
+        last_check_time: Some(to_timestamp(session.standing.checked_ms)),
+    }
+}

@@ -1,0 +1,321 @@
+//! The service with its neighbours faked, and callers.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use streamgate_core::{
+    Account, Caller, ErrorKind, Failure, Identity, Role,
+    ids::{AccountId, ContentId, PlaybackId},
+    time::now_ms,
+};
+use streamgate_proto::streamgate::{
+    gate::v1::{Everyone, Rule, rule::Kind},
+    media::v1::{Asset, AudioRendition, Presentation, Segment, Track, VideoRendition},
+    streaming::v1::{self as pb, read_asset_response::Part, streaming_service_server::StreamingService},
+};
+use streamgate_store::{BlobKey, BlobStore, Database, MemoryBlobs};
+use streamgate_streaming::{
+    Config, Handler, Metrics,
+    engine::{
+        Deps, Engine,
+        neighbours::{GateQuestion, Gates, Presentations, Title, Titles, TokenClaims, Tokens, Verdict},
+    },
+};
+use tonic::{Request, Status};
+
+pub const WALLET: &str = "eip155:31337:0x70997970c51812dc3a010c7d01b50e0d17dc79c8";
+/// Longer than one message.
+pub const SEGMENT_BYTES: usize = 600_000;
+
+/// What the neighbours would say.
+#[derive(Debug)]
+pub struct World {
+    pub titles: Mutex<Vec<(String, Title)>>,
+    pub titles_away: Mutex<bool>,
+    pub verdict: Mutex<Verdict>,
+    pub gate_calls: AtomicUsize,
+    pub made: Mutex<Option<Presentation>>,
+}
+
+#[async_trait]
+impl Titles for World {
+    async fn resolve(&self, playback_id: &str) -> Result<Option<Title>, Failure> {
+        if *self.titles_away.lock().unwrap() {
+            return Err(Failure::new(ErrorKind::Unavailable, "away", "away"));
+        }
+        Ok(self.titles.lock().unwrap().iter().find(|(id, _)| id == playback_id).map(|(_, title)| title.clone()))
+    }
+}
+
+#[async_trait]
+impl Gates for World {
+    async fn evaluate(&self, questions: Vec<GateQuestion>) -> Result<Vec<Verdict>, Failure> {
+        self.gate_calls.fetch_add(1, Ordering::SeqCst);
+        // Lets others arrive while the answer is under way.
+        tokio::task::yield_now().await;
+        Ok(vec![self.verdict.lock().unwrap().clone(); questions.len()])
+    }
+}
+
+#[async_trait]
+impl Presentations for World {
+    async fn newer_than(&self, _content_id: &str, known_revision: u64) -> Result<Option<Presentation>, Failure> {
+        Ok(self.made.lock().unwrap().clone().filter(|made| made.revision > known_revision))
+    }
+}
+
+/// Tokens in plain text: the real ones are proved where they are made.
+#[derive(Debug)]
+struct PlainTokens;
+
+#[async_trait]
+impl Tokens for PlainTokens {
+    async fn issue(&self, claims: &TokenClaims) -> Result<String, Failure> {
+        let TokenClaims { session_id, playback_id, content_id, gate_hash, expires_ms, .. } = claims;
+        Ok(format!("{session_id}.{playback_id}.{content_id}.{gate_hash}.{expires_ms}"))
+    }
+
+    async fn verify(&self, token: &str) -> Result<TokenClaims, Failure> {
+        let parts: Vec<_> = token.split('.').map(str::to_owned).collect();
+        let [session_id, playback_id, content_id, gate_hash, expires] = <[String; 5]>::try_from(parts)
+            .map_err(|_| Failure::new(ErrorKind::Unauthenticated, "token_invalid", "the token is malformed"))?;
+        let expires_ms: i64 = expires.parse().unwrap();
+        if expires_ms <= now_ms() {
+            return Err(Failure::new(ErrorKind::Unauthenticated, "token_expired", "the token has expired"));
+        }
+        Ok(TokenClaims { session_id, playback_id, content_id, subject: String::new(), gate_hash, expires_ms })
+    }
+}
+
+/// One title with a gate, and the service that plays it.
+pub struct Fixture {
+    pub world: Arc<World>,
+    pub engine: Arc<Engine>,
+    pub handler: Handler,
+    pub db: Database,
+    pub playback_id: String,
+    pub content_id: String,
+    pub owner: Caller,
+    config: Config,
+    blobs: Arc<MemoryBlobs>,
+    _folder: tempfile::TempDir,
+}
+
+impl Fixture {
+    pub async fn open() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    /// Every request asks the gate again.
+    pub async fn always_checking() -> Self {
+        Self::with(Config { recheck_seconds: 0, unknown_retry_ms: 0, ..Config::default() }).await
+    }
+
+    pub async fn with(config: Config) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Database::open(&folder.path().join("streaming.db"), &streamgate_streaming::MIGRATIONS).await.unwrap();
+        let owner = as_account(Role::Creator, None);
+        let (playback_id, content_id) = (PlaybackId::new().to_string(), ContentId::new().to_string());
+        let title = Title {
+            content_id: content_id.clone(),
+            owner: owner.account().unwrap().id.to_string(),
+            gate: Some(Rule { kind: Some(Kind::Everyone(Everyone {})) }),
+            gate_hash: "gate1".into(),
+        };
+        let world = Arc::new(World {
+            titles: Mutex::new(vec![(playback_id.clone(), title)]),
+            titles_away: Mutex::new(false),
+            verdict: Mutex::new(Verdict::Granted),
+            gate_calls: AtomicUsize::new(0),
+            made: Mutex::new(Some(presentation(&content_id))),
+        });
+        let blobs = Arc::new(MemoryBlobs::new());
+        store_media(&blobs, &content_id).await;
+        let engine = engine(&world, &db, &blobs, &config);
+        let handler = Handler::new(Arc::clone(&engine));
+        Self { world, engine, handler, db, playback_id, content_id, owner, config, blobs, _folder: folder }
+    }
+
+    /// The same service after a restart of its process.
+    pub fn restart(&mut self) {
+        self.engine = engine(&self.world, &self.db, &self.blobs, &self.config);
+        self.handler = Handler::new(Arc::clone(&self.engine));
+    }
+
+    pub fn set_verdict(&self, verdict: Verdict) {
+        *self.world.verdict.lock().unwrap() = verdict;
+    }
+
+    pub fn gate_calls(&self) -> usize {
+        self.world.gate_calls.load(Ordering::SeqCst)
+    }
+
+    /// Adds a second title with a playback id of its own.
+    pub fn second_title(&self) -> String {
+        let mut titles = self.world.titles.lock().unwrap();
+        let id = PlaybackId::new().to_string();
+        let title = Title { content_id: ContentId::new().to_string(), ..titles[0].1.clone() };
+        titles.push((id.clone(), title));
+        id
+    }
+
+    pub async fn create(&self, caller: &Caller, playback_id: &str) -> Result<pb::CreateSessionResponse, Status> {
+        let request = pb::CreateSessionRequest { playback_id: playback_id.into() };
+        Ok(self.handler.create_session(call(caller, request)).await?.into_inner())
+    }
+
+    pub async fn session(&self, caller: &Caller, session_id: &str) -> Result<pb::Session, Status> {
+        let request = pb::GetSessionRequest { session_id: session_id.into() };
+        Ok(self.handler.get_session(call(caller, request)).await?.into_inner().session.unwrap())
+    }
+
+    pub async fn end(&self, caller: &Caller, session_id: &str) -> Result<pb::Session, Status> {
+        let request = pb::EndSessionRequest { session_id: session_id.into() };
+        Ok(self.handler.end_session(call(caller, request)).await?.into_inner().session.unwrap())
+    }
+
+    /// Reads with a playback token from the URL.
+    pub async fn read(&self, token: &str, path: &str) -> Result<(pb::AssetHeader, Bytes), Status> {
+        self.read_with(&anonymous(), self.asset(token, path)).await
+    }
+
+    pub fn asset(&self, token: &str, path: &str) -> pb::ReadAssetRequest {
+        pb::ReadAssetRequest {
+            playback_id: self.playback_id.clone(),
+            path: path.into(),
+            token: token.into(),
+            token_in_url: true,
+            ..Default::default()
+        }
+    }
+
+    pub async fn read_with(&self, caller: &Caller, request: pb::ReadAssetRequest) -> Result<(pb::AssetHeader, Bytes), Status> {
+        let mut stream = self.handler.read_asset(call(caller, request)).await?.into_inner();
+        let Some(Part::Header(header)) = stream.next().await.unwrap()?.part else { panic!("the header comes first") };
+        let mut body = BytesMut::new();
+        while let Some(message) = stream.next().await {
+            let Some(Part::Chunk(chunk)) = message?.part else { panic!("chunks follow") };
+            assert!(chunk.len() <= 256 * 1024);
+            body.extend_from_slice(&chunk);
+        }
+        Ok((header, body.freeze()))
+    }
+
+    pub async fn reason_of(&self, token: &str, path: &str) -> String {
+        reason(&self.read(token, path).await.unwrap_err())
+    }
+}
+
+fn engine(world: &Arc<World>, db: &Database, blobs: &Arc<MemoryBlobs>, config: &Config) -> Arc<Engine> {
+    let deps = Deps {
+        titles: world.clone(),
+        gates: world.clone(),
+        presentations: world.clone(),
+        tokens: Arc::new(PlainTokens),
+        blobs: blobs.clone(),
+        database: db.clone(),
+        metrics: Metrics::default(),
+    };
+    Arc::new(Engine::new(deps, config.clone(), "https://video.example/"))
+}
+
+/// Byte `index` of a stored file.
+pub fn pattern(length: usize) -> Bytes {
+    (0..length).map(|index| u8::try_from(index % 251).unwrap()).collect::<Vec<_>>().into()
+}
+
+async fn store_media(blobs: &MemoryBlobs, content_id: &str) {
+    let made = presentation(content_id);
+    let tracks = made.video.iter().filter_map(|v| v.track.clone()).chain(made.audio.iter().filter_map(|a| a.track.clone()));
+    let mut files: Vec<(String, u64)> = vec![("job_1/poster.jpg".into(), 50)];
+    for track in tracks {
+        let init = track.init.unwrap();
+        files.push((init.path, init.size_bytes));
+        files.extend(track.segments.into_iter().map(|segment| (segment.path, segment.size_bytes)));
+    }
+    for (path, size) in files {
+        let key = BlobKey::new(format!("media/{content_id}/{path}")).unwrap();
+        blobs.put(&key, streamgate_store::bytes(pattern(usize::try_from(size).unwrap()))).await.unwrap();
+    }
+}
+
+fn track(name: &str, timescale: u32) -> Track {
+    let segments = (1..=3_u32).map(|number| Segment {
+        number,
+        start: u64::from(number - 1) * 2 * u64::from(timescale),
+        duration: 2 * u64::from(timescale),
+        size_bytes: SEGMENT_BYTES as u64,
+        path: format!("job_1/{name}/{number:05}.m4s"),
+    });
+    Track {
+        timescale,
+        init: Some(Asset { path: format!("job_1/{name}/init.mp4"), size_bytes: 700 }),
+        segments: segments.collect(),
+    }
+}
+
+pub fn presentation(content_id: &str) -> Presentation {
+    let video = VideoRendition {
+        name: "v720".into(),
+        width: 1280,
+        height: 720,
+        frame_rate_num: 25,
+        frame_rate_den: 1,
+        codecs: "avc1.64001f".into(),
+        track: Some(track("v720", 12_800)),
+    };
+    let audio = AudioRendition {
+        name: "a128".into(),
+        sample_rate_hz: 48_000,
+        channels: 2,
+        codecs: "mp4a.40.2".into(),
+        language: String::new(),
+        track: Some(track("a128", 48_000)),
+    };
+    Presentation {
+        content_id: content_id.into(),
+        job_id: "job_1".into(),
+        complete: true,
+        revision: 5,
+        video: vec![video],
+        audio: Some(audio),
+        source_duration_ms: 6_000,
+        poster: Some(Asset { path: "job_1/poster.jpg".into(), size_bytes: 50 }),
+    }
+}
+
+pub fn as_account(role: Role, wallet: Option<&str>) -> Caller {
+    let account = Account { id: AccountId::new(), role, wallet: wallet.map(str::to_owned) };
+    Caller { identity: Identity::Account(account), request_id: "r".into() }
+}
+
+pub fn viewer() -> Caller {
+    as_account(Role::Viewer, Some(WALLET))
+}
+
+pub fn anonymous() -> Caller {
+    Caller { identity: Identity::Anonymous, request_id: "r".into() }
+}
+
+pub fn call<T>(caller: &Caller, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(caller.clone());
+    request
+}
+
+pub fn reason(status: &Status) -> String {
+    Failure::from(status).reason.into_owned()
+}
+
+/// Every URI of a playlist or manifest, as it stands there.
+pub fn uris(text: &str) -> Vec<String> {
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#') && !line.trim_start().starts_with('<'));
+    let quoted = ["URI=\"", "initialization=\"", "media=\""];
+    let attributes = quoted.iter().flat_map(|mark| text.split(mark).skip(1)).filter_map(|rest| rest.split('"').next());
+    lines.chain(attributes).map(str::to_owned).collect()
+}
