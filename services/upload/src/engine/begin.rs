@@ -5,7 +5,7 @@ use streamgate_core::{Caller, ids::UploadId, time::now_ms};
 use crate::{
     Error,
     command::CreateUpload,
-    engine::{Engine, Upload, rows},
+    engine::{Engine, Upload, rows, titles::is_passing},
 };
 
 impl Engine {
@@ -57,9 +57,9 @@ impl Engine {
 
     async fn make_title(&self, caller: &Caller, id: &UploadId, command: &CreateUpload) -> Result<(), Error> {
         let made = self.shared.titles.create(caller, id, &command.title, command.gate.as_ref()).await;
-        let mut tx = self.shared.db.begin().await?;
         match made {
             Ok(content_id) => {
+                let mut tx = self.shared.db.begin().await?;
                 sqlx::query("UPDATE uploads SET content_id = ? WHERE id = ?")
                     .bind(content_id)
                     .bind(id.as_str())
@@ -68,9 +68,11 @@ impl Engine {
                 tx.commit().await?;
                 Ok(())
             }
+            // Metadata may have made the title all the same: repeating the call finds it.
+            Err(failure) if command.request_id.is_some() && is_passing(failure.kind) => Err(failure.into()),
             Err(failure) => {
-                // Nobody knows of this upload, so it must not count; a caller with a request id
-                // that repeats the call begins anew.
+                // Nobody knows of this upload, so it must not count.
+                let mut tx = self.shared.db.begin().await?;
                 sqlx::query("DELETE FROM uploads WHERE id = ? AND content_id IS NULL")
                     .bind(id.as_str())
                     .execute(&mut *tx)
