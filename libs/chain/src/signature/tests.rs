@@ -7,7 +7,7 @@ use super::*;
 const ORDER: &str = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
 
 fn key(seed: u8) -> SecretKey {
-    SecretKey::from_byte_array([seed.max(1); 32]).unwrap()
+    SecretKey::from_byte_array([seed.clamp(1, 254); 32]).unwrap()
 }
 
 fn address(key: &SecretKey) -> Address {
