@@ -29,6 +29,10 @@ impl Poller {
     /// Asks through `probe` and notes in `seen`.
     #[must_use]
     pub fn new(probe: Arc<dyn Probe>, seen: Seen, metrics: Metrics, config: Config) -> Self {
+        // A service that was never reached must be a 0 in the charts, and not a gap.
+        for service in ServiceName::ALL {
+            metrics.set_up(service, false);
+        }
         Self { probe, seen, metrics, config }
     }
 
