@@ -65,10 +65,13 @@ pub(crate) async fn serve(listener: TcpListener, dispatch: Dispatch, closing: Ca
     let kill = CancellationToken::new();
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     while let Some(accepted) = closing.run_until_cancelled(accept(&listener, &room)).await {
-        let Some((stream, permit)) = accepted else { continue };
+        let Some((stream, peer, permit)) = accepted else { continue };
         let (builder, dispatch, watcher, kill) = (Arc::clone(&builder), dispatch.clone(), graceful.watcher(), kill.clone());
         connections.spawn(async move {
-            let service = service_fn(move |request| dispatch.clone().handle(request));
+            let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
+                dispatch.clone().handle(request)
+            });
             let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
             if let Some(Err(error)) = kill.run_until_cancelled(watcher.watch(connection)).await {
                 tracing::debug!(%error, "connection ended badly");
@@ -85,14 +88,17 @@ pub(crate) async fn serve(listener: TcpListener, dispatch: Dispatch, closing: Ca
     connections.wait().await;
 }
 
-async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => {
+        Ok((stream, peer)) => {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "small packets may be slow on this connection");
             }
-            Some((stream, permit))
+            Some((stream, peer, permit))
         }
         Err(error) => {
             tracing::warn!(%error, "a connection could not be accepted");

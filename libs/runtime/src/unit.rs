@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -42,7 +42,8 @@ pub(crate) struct Unit {
     server: JoinHandle<()>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    on_stop: Vec<BoxFuture<'static, ()>>,
+    /// Behind a lock only so that a unit can be shared between threads.
+    on_stop: Mutex<Vec<BoxFuture<'static, ()>>>,
     grace: Duration,
 }
 
@@ -71,7 +72,7 @@ impl Unit {
             tracker.spawn(task.run(stop.clone(), fatal.clone()));
         }
         tracker.close();
-        Ok(Self { name, health, server, tasks: tracker, stop, on_stop, grace })
+        Ok(Self { name, health, server, tasks: tracker, stop, on_stop: Mutex::new(on_stop), grace })
     }
 
     pub(crate) const fn name(&self) -> ServiceName {
@@ -96,7 +97,7 @@ impl Unit {
         if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
             tracing::warn!(service = %name, "some tasks did not finish in time");
         }
-        let last = futures::future::join_all(on_stop);
+        let last = futures::future::join_all(on_stop.into_inner().unwrap_or_else(PoisonError::into_inner));
         if tokio::time::timeout(grace, last).await.is_err() {
             tracing::warn!(service = %name, "the last steps did not finish in time");
         }

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::{ConfigError, env};
+use super::{ConfigError, Settings, env};
 
 /// File that is read when nobody names another.
 const DEFAULT_FILE: &str = "config/config.yaml";
@@ -88,6 +88,14 @@ impl ConfigSource {
     pub const fn ephemeral(mut self) -> Self {
         self.ephemeral = true;
         self
+    }
+
+    /// The data folder that this configuration names, for tools that work on it while nothing runs.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration.
+    pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
+        Ok(Settings::load(self)?.data_dir)
     }
 
     /// All layers merged.

@@ -1,0 +1,163 @@
+//! Two small services to start, stop and call.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use streamgate_core::{Account, Caller, Failure, Identity, Role, ServiceName, ids::AccountId};
+use streamgate_proto::streamgate::{
+    cache::v1::{
+        self as pb,
+        cache_service_server::{CacheService, CacheServiceServer},
+    },
+    events::v1::{
+        DeliverRequest, DeliverResponse,
+        event_service_server::{EventService, EventServiceServer},
+    },
+    gateway::v1::{
+        GetHealthRequest, GetHealthResponse, GetVersionRequest, GetVersionResponse,
+        gateway_service_server::{GatewayService, GatewayServiceServer},
+    },
+};
+use streamgate_runtime::{App, Authenticator, Boot, BoxError, OnFailure, Service, ServiceConfig};
+use tokio::sync::mpsc::UnboundedSender;
+use tonic::{Request, Response, Status};
+
+/// The edge: says who calls, in its version.
+#[derive(Debug)]
+pub struct Edge;
+
+/// Receives events; only other services may send them. Panics when told to.
+#[derive(Debug)]
+pub struct Backend;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EdgeConfig {
+    pub greeting: String,
+    pub fail: bool,
+}
+
+impl ServiceConfig for EdgeConfig {}
+
+#[async_trait]
+impl GatewayService for Edge {
+    async fn get_version(&self, request: Request<GetVersionRequest>) -> Result<Response<GetVersionResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let version = format!("{:?} {}", caller.identity, caller.request_id);
+        Ok(Response::new(GetVersionResponse { version, ..GetVersionResponse::default() }))
+    }
+
+    async fn get_health(&self, _: Request<GetHealthRequest>) -> Result<Response<GetHealthResponse>, Status> {
+        panic!("a bug in a handler")
+    }
+}
+
+#[async_trait]
+impl EventService for Backend {
+    async fn deliver(&self, request: Request<DeliverRequest>) -> Result<Response<DeliverResponse>, Status> {
+        Caller::of(&request)?;
+        Ok(Response::new(DeliverResponse {}))
+    }
+}
+
+/// Everything here needs an operator.
+#[async_trait]
+impl CacheService for Backend {
+    async fn get(&self, _: Request<pb::GetRequest>) -> Result<Response<pb::GetResponse>, Status> {
+        Ok(Response::new(pb::GetResponse::default()))
+    }
+
+    async fn set(&self, _: Request<pb::SetRequest>) -> Result<Response<pb::SetResponse>, Status> {
+        Ok(Response::new(pb::SetResponse {}))
+    }
+
+    async fn delete(&self, _: Request<pb::DeleteRequest>) -> Result<Response<pb::DeleteResponse>, Status> {
+        Ok(Response::new(pb::DeleteResponse::default()))
+    }
+
+    async fn clear(&self, _: Request<pb::ClearRequest>) -> Result<Response<pb::ClearResponse>, Status> {
+        Ok(Response::new(pb::ClearResponse::default()))
+    }
+
+    async fn invalidate(&self, _: Request<pb::InvalidateRequest>) -> Result<Response<pb::InvalidateResponse>, Status> {
+        Ok(Response::new(pb::InvalidateResponse::default()))
+    }
+
+    async fn get_stats(&self, _: Request<pb::GetStatsRequest>) -> Result<Response<pb::GetStatsResponse>, Status> {
+        Ok(Response::new(pb::GetStatsResponse::default()))
+    }
+}
+
+#[async_trait]
+impl App for Edge {
+    const NAME: ServiceName = ServiceName::ApiGateway;
+    type Config = EdgeConfig;
+
+    async fn build(boot: Boot<EdgeConfig>) -> Result<Service, BoxError> {
+        if boot.config.fail {
+            return Err("told to fail".into());
+        }
+        let greeting = boot.config.greeting;
+        let routes = axum::Router::new().route("/greet", axum::routing::get(move || async move { greeting }));
+        Ok(Service::new().grpc(GatewayServiceServer::new(Self)).http(routes))
+    }
+}
+
+#[async_trait]
+impl App for Backend {
+    const NAME: ServiceName = ServiceName::Cache;
+    type Config = ();
+
+    async fn build(_: Boot<()>) -> Result<Service, BoxError> {
+        Ok(backend())
+    }
+}
+
+/// The backend without a host.
+pub fn backend() -> Service {
+    Service::new().grpc(EventServiceServer::new(Backend)).grpc(CacheServiceServer::new(Backend))
+}
+
+/// The edge without a host.
+pub fn edge() -> Service {
+    Service::new().grpc(GatewayServiceServer::new(Edge))
+}
+
+/// Believes whatever role the caller claims in its authorization header.
+#[derive(Debug)]
+pub struct Credulous;
+
+#[async_trait]
+impl Authenticator for Credulous {
+    async fn authenticate(&self, headers: &http::HeaderMap) -> Result<Identity, Failure> {
+        let Some(role) = headers.get("authorization").and_then(|value| value.to_str().ok()) else {
+            return Ok(Identity::Anonymous);
+        };
+        if role == "service" {
+            return Ok(Identity::Service { name: ServiceName::Upload, on_behalf_of: None });
+        }
+        let role: Role = role.parse().map_err(|_| Failure::invalid_field("role", "is unknown"))?;
+        Ok(Identity::Account(Account { id: AccountId::new(), role, wallet: None }))
+    }
+}
+
+/// The backend, believing everybody.
+pub fn credulous_backend() -> Service {
+    backend().authenticator(Arc::new(Credulous))
+}
+
+/// Tells `said` when it stops, and what stopped before it.
+pub fn with_tasks(service: Service, stop: tokio_util::sync::CancellationToken, said: &UnboundedSender<&'static str>) -> Service {
+    let (task, last) = (said.clone(), said.clone());
+    service
+        .task("worker", OnFailure::StopProcess, async move {
+            stop.cancelled().await;
+            let _heard = task.send("task");
+        })
+        .on_stop(async move {
+            let _heard = last.send("last");
+        })
+}
