@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::json;
-use streamgate_core::ContentId;
+use streamgate_core::ids::ContentId;
 
 use crate::{CliError, api::Api, cli::Play};
 
