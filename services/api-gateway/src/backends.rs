@@ -36,7 +36,9 @@ impl Backends {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let plain = channel.map_response(|response: Response<B>| response.map(Body::new)).map_err(|error| Status::from_error(error.into()));
+        let plain = channel
+            .map_response(|response: Response<B>| response.map(Body::new))
+            .map_err(|error| Status::from_error(error.into()));
         let mut channels = (*self.channels).clone();
         channels.insert(name, BoxCloneSyncService::new(plain));
         Self { channels: Arc::new(channels) }

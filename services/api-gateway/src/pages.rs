@@ -52,7 +52,9 @@ fn page(html: &'static str) -> Response {
 }
 
 async fn asset(Path(name): Path<String>, asked: HeaderMap) -> Response {
-    let Some((_, kind, bytes)) = ASSETS.iter().find(|(known, _, _)| *known == name) else { return Error::UnknownPath.into_response() };
+    let Some((_, kind, bytes)) = ASSETS.iter().find(|(known, _, _)| *known == name) else {
+        return Error::UnknownPath.into_response();
+    };
     let tag = tag(bytes);
     let mut response = Response::new(Body::empty());
     if asked.get(header::IF_NONE_MATCH).is_some_and(|known| known == tag.as_str()) {

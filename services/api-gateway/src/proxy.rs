@@ -52,14 +52,14 @@ async fn forward(backends: &Backends, request: http::Request<tonic::body::Body>)
     strip_mesh_headers(&mut parts.headers);
     // The channel puts the service's own address in; what the caller wrote there is of no use.
     parts.headers.remove(header::HOST);
-    parts.uri = path_only(parts.uri);
+    parts.uri = path_only(&parts.uri);
     match backends.channel(name).oneshot(http::Request::from_parts(parts, body)).await {
         Ok(response) => response,
         Err(status) => status.into_http(),
     }
 }
 
-fn path_only(uri: Uri) -> Uri {
+fn path_only(uri: &Uri) -> Uri {
     let path = PathAndQuery::from_str(uri.path()).unwrap_or_else(|_| PathAndQuery::from_static("/"));
     Uri::from(path)
 }
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn only_the_path_of_a_callers_address_goes_along() {
-        let uri = path_only(Uri::from_static("http://evil.example:1/streamgate.x/Y?z=1"));
+        let uri = path_only(&Uri::from_static("http://evil.example:1/streamgate.x/Y?z=1"));
         assert_eq!(uri, Uri::from_static("/streamgate.x/Y"));
     }
 }

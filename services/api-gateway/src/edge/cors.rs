@@ -25,7 +25,6 @@ const EXPOSED: [&str; 15] = [
 ];
 
 /// The CORS layer.
-#[must_use]
 pub fn layer() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(Any)

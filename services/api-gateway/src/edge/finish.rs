@@ -24,7 +24,8 @@ pub async fn finish(State(metrics): State<Arc<EdgeMetrics>>, mut request: Reques
     let in_flight = InFlight::begin(&metrics);
     let response = next.run(request).await;
     drop(in_flight);
-    let mut response = if grpc { problem::render_grpc(response) } else { problem::render(response, id.to_str().unwrap_or_default()) };
+    let mut response =
+        if grpc { problem::render_grpc(response) } else { problem::render(response, id.to_str().unwrap_or_default()) };
     headers::add(response.headers_mut());
     response.headers_mut().insert(REQUEST_ID, id);
     metrics.answers.get_or_create(&Answer { surface, status: response.status().as_u16() }).inc();

@@ -167,7 +167,10 @@ mod tests {
     fn an_address_is_believed_only_from_trusted_proxies() {
         let mut extensions = Extensions::new();
         extensions.insert(ConnectInfo(SocketAddr::from(([10, 0, 0, 1], 1))));
-        let headers = HeaderMap::from_iter([(http::HeaderName::from_static("x-forwarded-for"), HeaderValue::from_static("6.6.6.6, 9.9.9.9"))]);
+        let headers = HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-forwarded-for"),
+            HeaderValue::from_static("6.6.6.6, 9.9.9.9"),
+        )]);
         let seen = |trusted| peer(&extensions, &headers, trusted).unwrap().to_string();
         assert_eq!(seen(0), "10.0.0.1");
         assert_eq!(seen(1), "9.9.9.9");

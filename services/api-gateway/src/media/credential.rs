@@ -81,7 +81,9 @@ pub fn cookies(playback_id: &str, asset: &AssetHeader, secure: bool) -> Vec<Stri
     let token = &asset.new_token;
     ["", ".m3u8", ".mpd"]
         .into_iter()
-        .map(|ending| format!("{COOKIE}={token}; HttpOnly; SameSite=Lax; Path=/play/{playback_id}{ending}; Max-Age={}{secure}", left.max(1)))
+        .map(|ending| {
+            format!("{COOKIE}={token}; HttpOnly; SameSite=Lax; Path=/play/{playback_id}{ending}; Max-Age={}{secure}", left.max(1))
+        })
         .collect()
 }
 
@@ -109,7 +111,10 @@ mod tests {
     #[test]
     fn the_url_wins_over_the_bearer_and_the_bearer_over_the_cookie() {
         let play = play_token();
-        assert_eq!(shown(Some(&play), Some("c"), Some("token=q"), true), Credential { token: "q".into(), in_url: true, pass_bearer: false });
+        assert_eq!(
+            shown(Some(&play), Some("c"), Some("token=q"), true),
+            Credential { token: "q".into(), in_url: true, pass_bearer: false }
+        );
         assert_eq!(shown(Some(&play), Some("c"), None, true), Credential { token: play.clone(), ..Credential::default() });
         assert_eq!(shown(None, Some("c"), None, true), Credential { token: "c".into(), ..Credential::default() });
         assert_eq!(shown(None, None, None, true), Credential::default());

@@ -72,8 +72,20 @@ mod tests {
     #[test]
     fn nothing_leads_out_of_a_title() {
         let paths = [
-            "/play/", "/play/pbk_1", "/play/pbk_1/", "/play/pbk_1/../x", "/play/pbk_1/%2e%2e/x", "/play/pbk_1/a%2f..%2fb", "/play/pbk_1/a%5c..",
-            "/play/pbk_1//x", "/play/pbk_1/./x", "/play/../x.m3u8", "/play/.m3u8", "/play/a%00.m3u8", "/play/a%2fb.m3u8", "/play/pbk_1.exe",
+            "/play/",
+            "/play/pbk_1",
+            "/play/pbk_1/",
+            "/play/pbk_1/../x",
+            "/play/pbk_1/%2e%2e/x",
+            "/play/pbk_1/a%2f..%2fb",
+            "/play/pbk_1/a%5c..",
+            "/play/pbk_1//x",
+            "/play/pbk_1/./x",
+            "/play/../x.m3u8",
+            "/play/.m3u8",
+            "/play/a%00.m3u8",
+            "/play/a%2fb.m3u8",
+            "/play/pbk_1.exe",
         ];
         for path in paths {
             assert_eq!(AssetPath::parse(path), None, "{path}");

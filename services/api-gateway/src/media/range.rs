@@ -75,7 +75,16 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_range() {
-        for text in ["bytes=", "bytes=-", "bytes=9-0", "bytes=0-1,5-6", "items=0-1", "bytes=+1-2", "bytes=a-b", "bytes=99999999999999999999-"] {
+        for text in [
+            "bytes=",
+            "bytes=-",
+            "bytes=9-0",
+            "bytes=0-1,5-6",
+            "items=0-1",
+            "bytes=+1-2",
+            "bytes=a-b",
+            "bytes=99999999999999999999-",
+        ] {
             assert_eq!(range(text), None, "{text}");
         }
     }

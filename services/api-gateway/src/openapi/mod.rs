@@ -78,7 +78,11 @@ fn tags(pool: &DescriptorPool, table: &Table, comments: &Comments) -> Vec<Value>
         let text = service.map(|service| comments.prose(service.parent_file().name(), service.path())).unwrap_or_default();
         json!({"name": name, "description": text})
     });
-    services.chain([json!({"name": "play", "description": "Playlists, manifests, segments and side assets, all under the title's gate."})]).collect()
+    services
+        .chain([
+            json!({"name": "play", "description": "Playlists, manifests, segments and side assets, all under the title's gate."}),
+        ])
+        .collect()
 }
 
 #[cfg(test)]
@@ -120,7 +124,10 @@ mod tests {
     #[test]
     fn wide_numbers_and_times_are_texts() {
         let content = &written()["components"]["schemas"]["metadata.v1.Content"]["properties"];
-        assert_eq!((content["revision"]["type"].as_str(), content["revision"]["format"].as_str()), (Some("string"), Some("uint64")));
+        assert_eq!(
+            (content["revision"]["type"].as_str(), content["revision"]["format"].as_str()),
+            (Some("string"), Some("uint64"))
+        );
         assert_eq!(content["create_time"]["format"], "date-time");
         assert_eq!(content["width"]["type"], "integer");
         assert_eq!(content["playback_ids"]["type"], "array");

@@ -99,7 +99,14 @@ fn parameters(binding: &Binding, schemas: &mut Schemas<'_>) -> Vec<Value> {
 }
 
 /// Lists the fields of `message` that are not `taken` as query parameters.
-fn query(message: &MessageDescriptor, prefix: &str, depth: usize, taken: &[String], schemas: &mut Schemas<'_>, found: &mut Vec<Value>) {
+fn query(
+    message: &MessageDescriptor,
+    prefix: &str,
+    depth: usize,
+    taken: &[String],
+    schemas: &mut Schemas<'_>,
+    found: &mut Vec<Value>,
+) {
     for field in message.fields() {
         let name = format!("{prefix}{}", field.name());
         if taken.contains(&name) || field.is_map() {

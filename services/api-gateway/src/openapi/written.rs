@@ -8,9 +8,17 @@ pub fn operations() -> Vec<(&'static str, &'static str, Value)> {
         ("/api/v1/upload", "post", upload_form()),
         ("/api/v1/uploads/{upload_id}", "head", upload_offset()),
         ("/api/v1/uploads/{upload_id}", "patch", upload_append()),
-        ("/play/{playback_id}.m3u8", "get", play("playHls", "The HLS playlist of a title.", "application/vnd.apple.mpegurl", false)),
+        (
+            "/play/{playback_id}.m3u8",
+            "get",
+            play("playHls", "The HLS playlist of a title.", "application/vnd.apple.mpegurl", false),
+        ),
         ("/play/{playback_id}.mpd", "get", play("playDash", "The DASH manifest of a title.", "application/dash+xml", false)),
-        ("/play/{playback_id}/{path}", "get", play("playAsset", "Anything that a playlist or a manifest names.", "application/octet-stream", true)),
+        (
+            "/play/{playback_id}/{path}",
+            "get",
+            play("playAsset", "Anything that a playlist or a manifest names.", "application/octet-stream", true),
+        ),
     ]
 }
 
@@ -76,15 +84,15 @@ fn play(id: &str, summary: &str, kind: &str, below: bool) -> Value {
     if below {
         parameters.push(json!({"name": "path", "in": "path", "required": true, "description": "May hold slashes.", "schema": {"type": "string"}}));
     }
-    let content = json!({kind: {"schema": {"type": "string", "format": "binary"}}});
+    let answer = |text: &str| json!({"description": text, "content": {kind: {"schema": {"type": "string", "format": "binary"}}}});
     json!({
         "operationId": id, "tags": ["play"], "summary": summary.trim_end_matches('.'),
         "description": format!("{summary} Under the title's gate: a playback token as bearer, cookie or `token`; an entry also takes an identity."),
         "security": [{}, {"bearer": []}, {"playback_token": []}, {"playback_cookie": []}],
         "parameters": parameters,
         "responses": {
-            "200": {"description": "The asset.", "content": content.clone()},
-            "206": {"description": "A part of it.", "content": content},
+            "200": answer("The asset."),
+            "206": answer("A part of it."),
             "304": {"description": "The caller has it already."},
             "default": problem(),
         },

@@ -19,7 +19,13 @@ use crate::{
 ///
 /// # Errors
 /// `Malformed` for a body that is no JSON, `Fields` for fields that are unknown or wrong.
-pub fn message(binding: &Binding, variables: &[String], query: Option<&str>, body: &[u8], key: Option<&str>) -> Result<DynamicMessage> {
+pub fn message(
+    binding: &Binding,
+    variables: &[String],
+    query: Option<&str>,
+    body: &[u8],
+    key: Option<&str>,
+) -> Result<DynamicMessage> {
     let input = binding.rpc.input();
     let mut object = query_object(&input, query.unwrap_or_default())?;
     add_body(binding, &mut object, body)?;
@@ -75,7 +81,12 @@ fn query_object(input: &MessageDescriptor, query: &str) -> Result<Map<String, Va
 }
 
 /// Puts `text` at the field that `path` names; a list grows by it.
-fn put(object: &mut Map<String, Value>, message: &MessageDescriptor, path: &[&str], text: &str) -> std::result::Result<(), FieldViolation> {
+fn put(
+    object: &mut Map<String, Value>,
+    message: &MessageDescriptor,
+    path: &[&str],
+    text: &str,
+) -> std::result::Result<(), FieldViolation> {
     let whole = path.join(".");
     let Some((first, rest)) = path.split_first() else { return Err(FieldViolation::new(whole, "is empty")) };
     let field = message.get_field_by_name(first).or_else(|| message.get_field_by_json_name(first));

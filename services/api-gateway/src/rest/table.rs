@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use http::{Method, uri::PathAndQuery};
-use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, Value,
+};
 use streamgate_core::{Access, ServiceName};
 
 use crate::{
@@ -194,7 +196,11 @@ impl Table {
     }
 }
 
-fn bindings_of(service: ServiceName, rpc: &MethodDescriptor, http: &ExtensionDescriptor) -> std::result::Result<Vec<Binding>, String> {
+fn bindings_of(
+    service: ServiceName,
+    rpc: &MethodDescriptor,
+    http: &ExtensionDescriptor,
+) -> std::result::Result<Vec<Binding>, String> {
     let options = rpc.options();
     if !options.has_extension(http) {
         return Ok(Vec::new());
@@ -238,7 +244,13 @@ fn text(rule: &DynamicMessage, field: &str) -> String {
 }
 
 fn pattern(rule: &DynamicMessage) -> std::result::Result<(Method, Template), String> {
-    let methods = [("get", Method::GET), ("put", Method::PUT), ("post", Method::POST), ("delete", Method::DELETE), ("patch", Method::PATCH)];
+    let methods = [
+        ("get", Method::GET),
+        ("put", Method::PUT),
+        ("post", Method::POST),
+        ("delete", Method::DELETE),
+        ("patch", Method::PATCH),
+    ];
     for (field, method) in methods {
         if rule.has_field_by_name(field) {
             return Ok((method, Template::parse(&text(rule, field))?));
@@ -298,8 +310,8 @@ mod tests {
         Table::of(&DescriptorPool::decode(streamgate_proto::FILE_DESCRIPTOR_SET).unwrap()).unwrap()
     }
 
-    fn route(table: &Table, method: Method, path: &str) -> Option<(String, Vec<String>)> {
-        match table.find(&method, path).unwrap() {
+    fn route(table: &Table, method: &Method, path: &str) -> Option<(String, Vec<String>)> {
+        match table.find(method, path).unwrap() {
             Found::Route { binding, variables } => Some((binding.rpc.name().to_owned(), variables)),
             _ => None,
         }
@@ -310,11 +322,16 @@ mod tests {
         let table = table();
         assert!(table.bindings().len() > 40);
         for binding in table.bindings() {
-            let path: String = binding.template.parts.iter().map(|part| match part {
-                Part::Literal(text) => format!("/{text}"),
-                Part::Variable(_) => "/x1".to_owned(),
-            }).collect();
-            let found = route(&table, binding.method.clone(), &path).map(|(name, _)| name);
+            let path: String = binding
+                .template
+                .parts
+                .iter()
+                .map(|part| match part {
+                    Part::Literal(text) => format!("/{text}"),
+                    Part::Variable(_) => "/x1".to_owned(),
+                })
+                .collect();
+            let found = route(&table, &binding.method, &path).map(|(name, _)| name);
             assert_eq!(found.as_deref(), Some(binding.rpc.name()), "{path}");
         }
     }
@@ -322,14 +339,14 @@ mod tests {
     #[test]
     fn literal_parts_win_over_variables() {
         let table = table();
-        assert_eq!(route(&table, Method::GET, "/api/v1/jobs/status"), Some(("GetJob".into(), vec![])));
-        assert_eq!(route(&table, Method::GET, "/api/v1/jobs/job_1"), Some(("GetJob".into(), vec!["job_1".into()])));
-        assert_eq!(route(&table, Method::GET, "/api/v1/jobs/list"), Some(("ListJobs".into(), vec![])));
+        assert_eq!(route(&table, &Method::GET, "/api/v1/jobs/status"), Some(("GetJob".into(), vec![])));
+        assert_eq!(route(&table, &Method::GET, "/api/v1/jobs/job_1"), Some(("GetJob".into(), vec!["job_1".into()])));
+        assert_eq!(route(&table, &Method::GET, "/api/v1/jobs/list"), Some(("ListJobs".into(), vec![])));
     }
 
     #[test]
     fn head_is_served_where_get_is() {
-        assert_eq!(route(&table(), Method::HEAD, "/api/v1/version"), Some(("GetVersion".into(), vec![])));
+        assert_eq!(route(&table(), &Method::HEAD, "/api/v1/version"), Some(("GetVersion".into(), vec![])));
     }
 
     #[test]
@@ -342,7 +359,8 @@ mod tests {
     #[test]
     fn unknown_paths_and_empty_parts_are_nothing() {
         let table = table();
-        for path in ["/", "/api/v1", "/api/v1/contents//gate", "/api/v1/contents/", "/api/v1/contents/a/b/c", "//api/v1/version"] {
+        for path in ["/", "/api/v1", "/api/v1/contents//gate", "/api/v1/contents/", "/api/v1/contents/a/b/c", "//api/v1/version"]
+        {
             assert!(matches!(table.find(&Method::GET, path).unwrap(), Found::Nothing), "{path}");
         }
         assert!(table.find(&Method::GET, "/api/v1/contents/%zz").is_err());

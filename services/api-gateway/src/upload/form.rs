@@ -70,14 +70,20 @@ pub async fn answer(uploads: &Uploads, mut request: Request) -> Result<Response>
 
 fn check_kind(headers: &HeaderMap) -> Result<()> {
     let kind = headers.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if kind.to_ascii_lowercase().starts_with("multipart/form-data") { Ok(()) } else { Err(Error::WrongMediaType { wanted: "multipart/form-data" }) }
+    if kind.to_ascii_lowercase().starts_with("multipart/form-data") {
+        Ok(())
+    } else {
+        Err(Error::WrongMediaType { wanted: "multipart/form-data" })
+    }
 }
 
 /// Reads the form and stores its file. False beside an upload that an earlier call had completed.
 async fn take_in(uploads: &Uploads, session: &Session, form: &mut Multipart, key: &str) -> Result<(Upload, bool)> {
     let mut words = Words::default();
     let file = loop {
-        let Some(field) = form.next_field().await.map_err(broken)? else { return Err(Error::field("file", "is required")) };
+        let Some(field) = form.next_field().await.map_err(|error| broken(&error))? else {
+            return Err(Error::field("file", "is required"));
+        };
         if field.name() == Some("file") {
             break field;
         }
@@ -98,7 +104,7 @@ async fn take_in(uploads: &Uploads, session: &Session, form: &mut Multipart, key
     // With a key the caller may repeat the call, and goes on from the bytes that are stored.
     let guard = if key.is_empty() { Guard::armed(session, &upload.upload_id) } else { Guard::default() };
     store(session, &upload, file).await?;
-    while let Some(field) = form.next_field().await.map_err(broken)? {
+    while let Some(field) = form.next_field().await.map_err(|error| broken(&error))? {
         words.read(&uploads.pool, field).await?;
     }
     if let Some(title) = words.title {
@@ -116,7 +122,7 @@ async fn take_in(uploads: &Uploads, session: &Session, form: &mut Multipart, key
 async fn store(session: &Session, upload: &Upload, mut file: Field<'_>) -> Result<()> {
     let mut stored = upload.offset_bytes;
     let pump = async |sender| {
-        while let Some(mut chunk) = file.chunk().await.map_err(broken)? {
+        while let Some(mut chunk) = file.chunk().await.map_err(|error| broken(&error))? {
             let known = usize::try_from(stored).unwrap_or(usize::MAX).min(chunk.len());
             stored -= known as u64;
             let fresh = chunk.split_off(known);
@@ -150,7 +156,7 @@ impl Words {
 
 async fn text(name: &str, field: &mut Field<'_>) -> Result<String> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = field.chunk().await.map_err(broken)? {
+    while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
         if bytes.len() + chunk.len() > TEXT_FIELD_BYTES {
             return Err(Error::field(name, format!("is longer than {TEXT_FIELD_BYTES} bytes")));
         }
@@ -175,7 +181,7 @@ fn below_gate(violation: FieldViolation) -> FieldViolation {
     FieldViolation::new(path, violation.description)
 }
 
-fn broken(error: MultipartError) -> Error {
+fn broken(error: &MultipartError) -> Error {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return Error::TooLarge { limit_bytes: TEXT_FIELD_BYTES };
     }

@@ -8,8 +8,8 @@ use streamgate_proto::streamgate::{
     gate::v1::Rule,
     metadata::v1::{SetGateRequest, UpdateContentRequest, metadata_service_client::MetadataServiceClient},
     upload::v1::{
-        CancelUploadRequest, CompleteUploadRequest, CreateUploadRequest, GetUploadRequest, Upload, WriteUploadHeader, WriteUploadRequest,
-        upload_service_client::UploadServiceClient, write_upload_request::Part,
+        CancelUploadRequest, CompleteUploadRequest, CreateUploadRequest, GetUploadRequest, Upload, WriteUploadHeader,
+        WriteUploadRequest, upload_service_client::UploadServiceClient, write_upload_request::Part,
     },
 };
 use tokio::sync::mpsc;
@@ -85,7 +85,8 @@ impl Session {
     /// Names the title of an upload.
     pub async fn set_title(&self, content_id: &str, title: String) -> Result<()> {
         let mut client = self.titles.clone();
-        let request = UpdateContentRequest { content_id: content_id.to_owned(), title: Some(title), ..UpdateContentRequest::default() };
+        let request =
+            UpdateContentRequest { content_id: content_id.to_owned(), title: Some(title), ..UpdateContentRequest::default() };
         self.bounded(client.update_content(self.context.request(request))).await.map(|_| ())
     }
 
