@@ -96,6 +96,8 @@ pub enum Report {
         has_video: bool,
         /// Whether there is sound.
         has_audio: bool,
+        /// Names of the renditions that will be made.
+        tracks: Vec<String>,
     },
     /// A rendition has begun; its init segment lies in the output folder.
     Rendition {

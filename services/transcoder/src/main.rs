@@ -1,1 +1,5 @@
-fn main() {}
+//! The transcoder service in a process of its own.
+
+fn main() -> std::process::ExitCode {
+    streamgate_runtime::run::<streamgate_transcoder::App>()
+}

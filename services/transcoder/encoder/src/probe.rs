@@ -27,6 +27,8 @@ pub struct Plan {
     pub has_audio: bool,
     /// BCP 47 language of the sound, empty when unknown.
     pub language: String,
+    /// Bits in a second of the sound, in thousands.
+    pub audio_kbps: u32,
 }
 
 /// Size and rate of what is made.
@@ -43,6 +45,12 @@ pub struct Picture {
 }
 
 impl Plan {
+    /// Names of the renditions that will be made.
+    pub fn tracks(&self) -> Vec<String> {
+        let rungs = self.picture.iter().flat_map(|picture| &picture.rungs).map(|rung| rung.name.clone());
+        rungs.chain(self.has_audio.then(|| format!("a{}", self.audio_kbps))).collect()
+    }
+
     /// The first line of the child.
     pub fn report(&self) -> Report {
         let picture = self.picture.as_ref();
@@ -53,6 +61,7 @@ impl Plan {
             frame_rate: picture.map(|p| p.rate),
             has_video: picture.is_some(),
             has_audio: self.has_audio,
+            tracks: self.tracks(),
         }
     }
 }
@@ -79,7 +88,7 @@ pub fn plan(input: &Path, spec: &EncodeSpec) -> Result<Plan, Refusal> {
     }
     let picture = video.map(|stream| picture(&info, &stream, spec)).transpose()?;
     let language = audio.as_ref().and_then(pbutils::DiscovererAudioInfo::language).map_or_else(String::new, Into::into);
-    Ok(Plan { claimed_ms, picture, has_audio: audio.is_some(), language })
+    Ok(Plan { claimed_ms, picture, has_audio: audio.is_some(), language, audio_kbps: spec.audio_kbps })
 }
 
 fn no_streams() -> Refusal {

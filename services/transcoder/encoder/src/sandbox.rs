@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
 };
 use rustix::process::{Resource, Rlimit, Signal};
 use seccompiler::{
@@ -82,6 +82,8 @@ fn limit_resources(limits: &Limits) -> Result<(), Error> {
 fn restrict_files(input: &Path, output: &Path, registry: Option<&Path>) -> Result<(), Error> {
     let abi = ABI::V6;
     let read = AccessFs::from_read(abi);
+    // Plain files and folders: no link, device or socket for the parent to stumble over.
+    let files = make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile});
     let readable = SYSTEM.iter().map(Path::new).chain([input]).chain(registry);
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -89,7 +91,7 @@ fn restrict_files(input: &Path, output: &Path, registry: Option<&Path>) -> Resul
         .scope(Scope::from_all(abi))?
         .create()?
         .add_rules(path_beneath_rules(readable, read))?
-        .add_rules(path_beneath_rules([output], AccessFs::from_all(abi) & !AccessFs::Execute))?
+        .add_rules(path_beneath_rules([output], files))?
         .add_rules(path_beneath_rules(["/dev/null"], AccessFs::ReadFile | AccessFs::WriteFile))?
         .restrict_self()?;
     if status.ruleset == RulesetStatus::NotEnforced {

@@ -1,5 +1,7 @@
 //! The two commands that enter the sandbox.
 
+#![allow(clippy::disallowed_methods, reason = "a program of its own, without the runtime; GStreamer is steered by environment")]
+
 use std::{
     env, fs, io,
     net::TcpListener,

@@ -1,0 +1,103 @@
+//! What has been made of a title, as playlists are written from it.
+
+use std::collections::BTreeMap;
+
+use sqlx::Row as _;
+use streamgate_core::ids::ContentId;
+use streamgate_proto::streamgate::media::v1::{Asset, AudioRendition, Presentation, Segment, Track, VideoRendition};
+
+use super::{Engine, Job, State, rows};
+use crate::Error;
+
+impl Engine {
+    /// The presentation of a title's newest job, unless `known_revision` is the newest.
+    ///
+    /// # Errors
+    /// `UnknownContent` when there is no job.
+    pub async fn presentation(&self, content: &ContentId, known_revision: u64) -> Result<Option<Presentation>, Error> {
+        // One snapshot: the revision and the rows must belong together.
+        let mut tx = self.db.pool().begin().await?;
+        let row = sqlx::query("SELECT * FROM jobs WHERE content_id = ? ORDER BY seq DESC LIMIT 1").bind(content.as_str());
+        let row = row.fetch_optional(&mut *tx).await?.ok_or_else(|| Error::UnknownContent(content.to_string()))?;
+        let job = rows::read(&row)?;
+        if known_revision > 0 && unsigned(job.revision) == known_revision {
+            return Ok(None);
+        }
+        let renditions = sqlx::query("SELECT * FROM renditions WHERE job_id = ? ORDER BY width DESC, name");
+        let renditions = renditions.bind(&job.job_id).fetch_all(&mut *tx).await?;
+        let segments = sqlx::query("SELECT * FROM segments WHERE job_id = ? ORDER BY rendition, number");
+        let segments = segments.bind(&job.job_id).fetch_all(&mut *tx).await?;
+        tx.commit().await?;
+
+        let mut by_rendition: BTreeMap<String, Vec<Segment>> = BTreeMap::new();
+        for row in &segments {
+            by_rendition.entry(row.try_get("rendition")?).or_default().push(segment(row)?);
+        }
+        let mut presentation = empty(&job);
+        for row in &renditions {
+            let name: String = row.try_get("name")?;
+            let segments = by_rendition.remove(&name).unwrap_or_default();
+            if !segments.is_empty() {
+                add(&mut presentation, row, name, segments)?;
+            }
+        }
+        Ok(Some(presentation))
+    }
+}
+
+fn empty(job: &Job) -> Presentation {
+    let poster = Asset { path: job.poster_path.clone(), size_bytes: unsigned(job.poster_bytes) };
+    Presentation {
+        content_id: job.content_id.clone(),
+        job_id: job.job_id.clone(),
+        // Nothing more comes of a job that has ended.
+        complete: !matches!(job.state, State::Queued | State::Running),
+        revision: unsigned(job.revision),
+        video: Vec::new(),
+        audio: None,
+        source_duration_ms: unsigned(job.source_duration_ms),
+        poster: (!poster.path.is_empty()).then_some(poster),
+    }
+}
+
+fn add(to: &mut Presentation, row: &sqlx::sqlite::SqliteRow, name: String, segments: Vec<Segment>) -> Result<(), Error> {
+    let init = Asset { path: row.try_get("init_path")?, size_bytes: unsigned(row.try_get("init_bytes")?) };
+    let track = Some(Track { timescale: row.try_get("timescale")?, init: Some(init), segments });
+    let codecs = row.try_get("codecs")?;
+    match row.try_get::<Option<u32>, _>("width")? {
+        Some(width) => to.video.push(VideoRendition {
+            name,
+            width,
+            height: row.try_get("height")?,
+            frame_rate_num: row.try_get("rate_num")?,
+            frame_rate_den: row.try_get("rate_den")?,
+            codecs,
+            track,
+        }),
+        None => {
+            to.audio = Some(AudioRendition {
+                name,
+                sample_rate_hz: row.try_get("sample_rate_hz")?,
+                channels: row.try_get("channels")?,
+                codecs,
+                language: row.try_get("language")?,
+                track,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn segment(row: &sqlx::sqlite::SqliteRow) -> Result<Segment, Error> {
+    Ok(Segment {
+        number: row.try_get("number")?,
+        start: unsigned(row.try_get("start")?),
+        duration: unsigned(row.try_get("duration")?),
+        size_bytes: unsigned(row.try_get("size_bytes")?),
+        path: row.try_get("path")?,
+    })
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

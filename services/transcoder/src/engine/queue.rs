@@ -1,0 +1,266 @@
+//! The queue: claims, leases, and how a job ends.
+
+use std::time::Duration;
+
+use sqlx::Row as _;
+use streamgate_core::time::{UnixMillis, now_ms};
+use streamgate_proto::streamgate::events::v1::{TranscodingCompleted, TranscodingFailed, TranscodingStarted, event::Payload};
+use streamgate_store::Transaction;
+
+use super::{Engine, Job, State, rows};
+use crate::{Error, metrics::EndLabels};
+
+/// The right to run one job, until the lease ends.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claim {
+    /// The job as it was when it was claimed.
+    pub job: Job,
+}
+
+impl Claim {
+    /// The token that proves it.
+    #[must_use]
+    pub const fn fence(&self) -> i64 {
+        self.job.fence
+    }
+
+    pub(super) fn lost(&self) -> Error {
+        Error::LeaseLost(self.job.job_id.clone())
+    }
+}
+
+/// What a heartbeat says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beat {
+    /// Go on.
+    GoOn,
+    /// Somebody wants it stopped.
+    Cancel,
+    /// Somebody else has it.
+    Lost,
+}
+
+impl Engine {
+    /// Takes the oldest job that waits, or whose worker went silent, and makes it ours.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn claim(&self, owner: &str, lease: Duration) -> Result<Option<Claim>, Error> {
+        let now = now_ms();
+        let mut tx = self.db.begin().await?;
+        let row = sqlx::query(
+            "UPDATE jobs SET state = 'running', fence = fence + 1, lease_owner = ?1, lease_until_ms = ?2, attempts = attempts + 1, \
+             started_ms = COALESCE(started_ms, ?3), attempt_ms = ?3, attempt_made_ms = made_ms \
+             WHERE seq = (SELECT seq FROM jobs WHERE cancel_wanted = 0 AND not_before_ms <= ?3 AND \
+             (state = 'queued' OR (state = 'running' AND lease_until_ms < ?3)) ORDER BY seq LIMIT 1) RETURNING *",
+        )
+        .bind(owner)
+        .bind(now + millis(lease))
+        .bind(now)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(job) = row.as_ref().map(rows::read).transpose()? else { return Ok(None) };
+        if job.attempts == 1 {
+            let started = TranscodingStarted { job_id: job.job_id.clone(), content_id: job.content_id.clone() };
+            self.outbox.add(&mut tx, &job.content_id, Payload::TranscodingStarted(started)).await?;
+        }
+        tx.commit().await?;
+        Ok(Some(Claim { job }))
+    }
+
+    /// Renews the lease.
+    ///
+    /// # Errors
+    /// The database's; the lease goes on until it ends.
+    pub async fn heartbeat(&self, claim: &Claim, lease: Duration) -> Result<Beat, Error> {
+        let mut tx = self.db.begin().await?;
+        let row = sqlx::query(
+            "UPDATE jobs SET lease_until_ms = ? WHERE job_id = ? AND fence = ? AND state = 'running' RETURNING cancel_wanted",
+        )
+        .bind(now_ms() + millis(lease))
+        .bind(&claim.job.job_id)
+        .bind(claim.fence())
+        .fetch_optional(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        match row.map(|row| row.try_get::<bool, _>("cancel_wanted")).transpose()? {
+            None => Ok(Beat::Lost),
+            Some(true) => Ok(Beat::Cancel),
+            Some(false) => Ok(Beat::GoOn),
+        }
+    }
+
+    /// Gives a job back to the queue, to be resumed after `wait`. A crash is counted.
+    ///
+    /// # Errors
+    /// `LeaseLost` when somebody else has it.
+    pub async fn give_back(&self, claim: &Claim, wait: Duration, crashed: bool) -> Result<(), Error> {
+        let mut tx = self.db.begin().await?;
+        let done = sqlx::query(
+            "UPDATE jobs SET state = 'queued', lease_owner = '', lease_until_ms = 0, not_before_ms = ?, crashes = crashes + ? \
+             WHERE job_id = ? AND fence = ? AND state = 'running'",
+        )
+        .bind(now_ms() + millis(wait))
+        .bind(i64::from(crashed))
+        .bind(&claim.job.job_id)
+        .bind(claim.fence())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        if done.rows_affected() == 1 { Ok(()) } else { Err(claim.lost()) }
+    }
+
+    /// The job is done: everything is published.
+    ///
+    /// # Errors
+    /// `LeaseLost` when somebody else has it.
+    pub async fn succeed(&self, claim: &Claim, duration_ms: u64, partial: bool) -> Result<(), Error> {
+        let mut tx = self.db.begin().await?;
+        let duration = i64::try_from(duration_ms).unwrap_or(i64::MAX);
+        let done = sqlx::query(
+            "UPDATE jobs SET state = 'succeeded', ended_ms = ?, duration_ms = ?, made_ms = ?, partial = ?, revision = revision + 1, \
+             lease_owner = '', lease_until_ms = 0 WHERE job_id = ? AND fence = ? AND state = 'running'",
+        )
+        .bind(now_ms())
+        .bind(duration)
+        .bind(duration)
+        .bind(partial)
+        .bind(&claim.job.job_id)
+        .bind(claim.fence())
+        .execute(&mut *tx)
+        .await?;
+        if done.rows_affected() != 1 {
+            return Err(claim.lost());
+        }
+        self.announce_playable(&mut tx, &claim.job.job_id).await?;
+        let completed = completed(&mut tx, &claim.job, duration_ms).await?;
+        self.outbox.add(&mut tx, &claim.job.content_id, Payload::TranscodingCompleted(completed)).await?;
+        tx.commit().await?;
+        self.count_end(State::Succeeded, "");
+        Ok(())
+    }
+
+    /// The job has failed for good.
+    ///
+    /// # Errors
+    /// `LeaseLost` when somebody else has it.
+    pub async fn fail(&self, claim: &Claim, reason: &str, detail: &str) -> Result<(), Error> {
+        let mut tx = self.db.begin().await?;
+        let ended = end(&mut tx, &claim.job.job_id, Some(claim.fence()), State::Failed, reason, detail).await?;
+        if !ended {
+            return Err(claim.lost());
+        }
+        self.tell_failed(&mut tx, &claim.job, reason, detail).await?;
+        tx.commit().await?;
+        self.count_end(State::Failed, reason);
+        Ok(())
+    }
+
+    /// The child has ended because somebody wanted it.
+    ///
+    /// # Errors
+    /// `LeaseLost` when somebody else has it.
+    pub async fn cancelled(&self, claim: &Claim) -> Result<(), Error> {
+        let mut tx = self.db.begin().await?;
+        let detail = "cancelled on request";
+        if !end(&mut tx, &claim.job.job_id, Some(claim.fence()), State::Cancelled, "cancelled", detail).await? {
+            return Err(claim.lost());
+        }
+        self.tell_failed(&mut tx, &claim.job, "cancelled", detail).await?;
+        tx.commit().await?;
+        self.count_end(State::Cancelled, "");
+        Ok(())
+    }
+
+    /// Cancels a job inside a change: at once when nobody runs it, otherwise by asking its worker.
+    pub(super) async fn cancel_in(&self, tx: &mut Transaction, job_id: &str, detail: &str) -> Result<(), Error> {
+        let row = sqlx::query("UPDATE jobs SET cancel_wanted = 1 WHERE job_id = ? AND state IN ('queued', 'running') RETURNING *")
+            .bind(job_id)
+            .fetch_optional(&mut **tx)
+            .await?;
+        let Some(job) = row.as_ref().map(rows::read).transpose()? else { return Ok(()) };
+        if job.state == State::Queued && end(tx, job_id, None, State::Cancelled, "cancelled", detail).await? {
+            self.tell_failed(tx, &job, "cancelled", detail).await?;
+            self.count_end(State::Cancelled, "");
+        }
+        Ok(())
+    }
+
+    /// Ends jobs that are to be cancelled and whose worker went silent.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn end_orphans(&self) -> Result<(), Error> {
+        let query = sqlx::query("SELECT * FROM jobs WHERE cancel_wanted = 1 AND state = 'running' AND lease_until_ms < ?");
+        let orphans = query.bind(now_ms()).fetch_all(self.db.pool()).await?;
+        for job in orphans.iter().map(rows::read) {
+            match self.cancelled(&Claim { job: job? }).await {
+                Ok(()) | Err(Error::LeaseLost(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell_failed(&self, tx: &mut Transaction, job: &Job, reason: &str, detail: &str) -> Result<(), Error> {
+        let failed = TranscodingFailed {
+            job_id: job.job_id.clone(),
+            content_id: job.content_id.clone(),
+            reason: reason.to_owned(),
+            detail: detail.to_owned(),
+        };
+        self.outbox.add(tx, &job.content_id, Payload::TranscodingFailed(failed)).await?;
+        Ok(())
+    }
+
+    fn count_end(&self, state: State, reason: &str) {
+        self.metrics.ended.get_or_create(&EndLabels { state: state.as_str(), reason: reason.to_owned() }).inc();
+    }
+}
+
+/// Ends a job that has not ended; with a token, only as its holder.
+async fn end(
+    tx: &mut Transaction,
+    job_id: &str,
+    fence: Option<i64>,
+    state: State,
+    reason: &str,
+    detail: &str,
+) -> Result<bool, Error> {
+    let done = sqlx::query(
+        "UPDATE jobs SET state = ?1, ended_ms = ?2, error_reason = ?3, error_detail = ?4, revision = revision + 1, lease_owner = '', \
+         lease_until_ms = 0 WHERE job_id = ?5 AND (?6 IS NULL OR fence = ?6) AND state IN ('queued', 'running')",
+    )
+    .bind(state.as_str())
+    .bind(now_ms())
+    .bind(reason)
+    .bind(detail)
+    .bind(job_id)
+    .bind(fence)
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+async fn completed(tx: &mut Transaction, job: &Job, duration_ms: u64) -> Result<TranscodingCompleted, Error> {
+    let size = sqlx::query_scalar(
+        "SELECT COALESCE((SELECT SUM(size_bytes) FROM segments WHERE job_id = ?1), 0) \
+         + COALESCE((SELECT SUM(init_bytes) FROM renditions WHERE job_id = ?1), 0)",
+    );
+    let size_bytes: i64 = size.bind(&job.job_id).fetch_one(&mut **tx).await?;
+    let largest = sqlx::query_as("SELECT width, height FROM renditions WHERE job_id = ? AND width > 0 ORDER BY width DESC LIMIT 1");
+    let largest: Option<(u32, u32)> = largest.bind(&job.job_id).fetch_optional(&mut **tx).await?;
+    let (width, height) = largest.unwrap_or_default();
+    Ok(TranscodingCompleted {
+        job_id: job.job_id.clone(),
+        content_id: job.content_id.clone(),
+        duration_ms,
+        width,
+        height,
+        size_bytes: u64::try_from(size_bytes).unwrap_or(0),
+    })
+}
+
+fn millis(duration: Duration) -> UnixMillis {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2)
+}

@@ -1,0 +1,118 @@
+//! What can go wrong with a job.
+
+use std::io;
+
+use streamgate_core::{ErrorKind, Failure};
+use tonic::Status;
+
+/// An error of this service.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It does not exist, or the caller may not know of it.
+    #[error("there is no job {0}")]
+    UnknownJob(String),
+    /// Nothing was ever made of the title, or the caller may not know of it.
+    #[error("there is no job for the title {0}")]
+    UnknownContent(String),
+    /// The title has a whole ladder.
+    #[error("the title {0} is transcoded already; upload the new file as a new title")]
+    AlreadyDone(String),
+    /// The job has ended.
+    #[error("the job {0} has ended")]
+    Ended(String),
+    /// The source was deleted.
+    #[error("the source of the title {0} is not stored any more; upload it again")]
+    SourceGone(String),
+    /// The request is wrong.
+    #[error("{0}")]
+    Refused(#[from] Failure),
+    /// Somebody else runs the job by now.
+    #[error("the lease of the job {0} is lost")]
+    LeaseLost(String),
+    /// The child said something that can't be.
+    #[error("the encoder reported nonsense: {0}")]
+    Nonsense(String),
+    /// What is stored is not what was written.
+    #[error("read the stored row of {0}")]
+    CorruptRow(String),
+    /// A file between the child and the store.
+    #[error("{doing}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The database or the blobs.
+    #[error("use the store of media")]
+    Store(#[from] streamgate_store::Error),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<streamgate_store::BadKey> for Error {
+    fn from(error: streamgate_store::BadKey) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl Error {
+    /// Wraps what the system said while `doing` something.
+    pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+
+    /// Decides the gRPC code and the HTTP status.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownJob(_) | Self::UnknownContent(_) => ErrorKind::NotFound,
+            Self::AlreadyDone(_) | Self::Ended(_) | Self::SourceGone(_) => ErrorKind::FailedPrecondition,
+            Self::Refused(failure) => failure.kind,
+            Self::LeaseLost(_) => ErrorKind::Aborted,
+            Self::Nonsense(_) | Self::CorruptRow(_) => ErrorKind::Internal,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorKind::StorageFull,
+            Self::Io { .. } => ErrorKind::Internal,
+            Self::Store(error) => error.kind(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownJob(_) => "job_unknown",
+            Self::UnknownContent(_) => "content_unknown",
+            Self::AlreadyDone(_) => "already_transcoded",
+            Self::Ended(_) => "job_ended",
+            Self::SourceGone(_) => "source_gone",
+            Self::LeaseLost(_) => "lease_lost",
+            Self::Store(error) => error.reason(),
+            Self::Io { .. } if self.kind() == ErrorKind::StorageFull => "storage_full",
+            Self::Io { .. } | Self::Nonsense(_) | Self::CorruptRow(_) | Self::Refused(_) => "internal",
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let kind = error.kind();
+        if matches!(kind, ErrorKind::Internal | ErrorKind::StorageFull) {
+            tracing::error!(error = &error as &dyn std::error::Error, "a call failed");
+        }
+        match error {
+            Error::Refused(failure) => failure,
+            Error::Store(error) => error.into(),
+            other => Self::new(kind, other.reason(), other.to_string()),
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Failure::from(error).into()
+    }
+}

@@ -1,0 +1,55 @@
+//! From configuration to a running service, in steps.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use streamgate_core::ServiceName;
+use streamgate_proto::streamgate::transcoder::v1::transcoder_service_server::TranscoderServiceServer;
+use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
+use streamgate_store::{Database, Outbox, event_server, open_blobs};
+
+use crate::{Config, Engine, Handler, Metrics, Worker};
+
+/// Schema of the database, step by step.
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// The transcoder service.
+#[derive(Debug)]
+pub struct App;
+
+#[async_trait]
+impl streamgate_runtime::App for App {
+    const NAME: ServiceName = ServiceName::Transcoder;
+    type Config = Config;
+
+    async fn build(boot: Boot<Config>) -> Result<Service, BoxError> {
+        // 1. Metrics, so that everything below can count.
+        let metrics = Metrics::default();
+        boot.metrics.registry(|registry| metrics.register(registry));
+
+        // 2. The database, what leaves it, and the media.
+        let db = Database::open(&boot.common.database_path(ServiceName::Transcoder), &MIGRATIONS).await?;
+        let outbox = Outbox::new(db.clone(), ServiceName::Transcoder);
+        let blobs = open_blobs(&boot.common.blobs_path())?;
+
+        // 3. The behaviour, and the worker that runs jobs.
+        let engine = Engine::new(db, outbox.clone(), blobs, metrics);
+        let worker = Worker::new(engine.clone(), boot.config, &boot.common.data_dir);
+
+        // 4. The RPCs, the events it hears, and what it needs to be ready.
+        let (readiness, sweeper) = (worker.clone(), engine.clone());
+        let (stop, sweep_stop, mesh) = (boot.stop.clone(), boot.stop.clone(), boot.mesh);
+        Ok(Service::new()
+            .grpc(TranscoderServiceServer::new(Handler::new(engine.clone())))
+            .grpc(event_server(Arc::new(engine)))
+            .ready_check("encoder", move || {
+                let worker = readiness.clone();
+                async move { worker.readiness() }
+            })
+            // Events wait in the outbox while the relay is away: starting it again loses nothing.
+            .task("relay", OnFailure::LogAndRestart, move || outbox.relay(mesh.clone(), boot.stop.clone()))
+            // Jobs wait in the queue while the worker is away.
+            .task("worker", OnFailure::LogAndRestart, move || worker.clone().run(stop.clone()))
+            .task("sweep", OnFailure::LogAndRestart, move || crate::worker::sweep(sweeper.clone(), sweep_stop.clone())))
+    }
+}

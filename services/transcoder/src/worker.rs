@@ -1,0 +1,172 @@
+//! Runs jobs: as many at once as configured, each in a child process of its own.
+
+mod attempt;
+mod child;
+mod files;
+mod verdict;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Claim, Config, Engine, Error};
+
+/// How often the queue is looked at without being told: leases end silently.
+const POLL: Duration = Duration::from_secs(1);
+/// How often a missing encoder is looked for again.
+const CHECK_AGAIN: Duration = Duration::from_secs(15);
+/// How often what is gone is looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Name of the encoder program.
+const ENCODER: &str = "streamgate-encoder";
+
+/// Takes jobs from the queue and runs them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Worker(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    config: Config,
+    /// Names this process in leases.
+    owner: String,
+    scratch: PathBuf,
+    registry: PathBuf,
+    readiness: Mutex<Result<PathBuf, String>>,
+}
+
+impl Worker {
+    /// A worker that keeps its scratch files below `data_dir`.
+    #[must_use]
+    pub fn new(engine: Engine, config: Config, data_dir: &Path) -> Self {
+        let owner = uuid::Uuid::new_v4().simple().to_string();
+        let (scratch, registry) = (data_dir.join("scratch"), data_dir.join("cache").join("gst-registry.bin"));
+        let readiness = Mutex::new(Err("the encoder is being checked".to_owned()));
+        Self(Arc::new(Inner { engine, config, owner, scratch, registry, readiness }))
+    }
+
+    /// Whether jobs can be run; a sentence otherwise.
+    ///
+    /// # Errors
+    /// The sentence.
+    pub fn readiness(&self) -> Result<(), String> {
+        self.0.readiness.lock().unwrap_or_else(PoisonError::into_inner).clone().map(|_| ())
+    }
+
+    /// Runs jobs until `stop`; those under way are then given back.
+    ///
+    /// # Errors
+    /// The database's, when it can't be asked for work.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let Some(encoder) = self.find_ready_encoder(&stop).await else { return Ok(()) };
+        let mut running = JoinSet::new();
+        while !stop.is_cancelled() {
+            while running.try_join_next().is_some() {}
+            let work = Arc::clone(&self.0.engine.work);
+            let told = work.notified();
+            while running.len() < self.0.config.concurrency as usize && !stop.is_cancelled() {
+                let Some(claim) = self.0.engine.claim(&self.0.owner, self.0.config.lease()).await? else { break };
+                running.spawn(self.clone().run_one(claim, encoder.clone(), stop.clone()));
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = told => {}
+                _ = running.join_next(), if !running.is_empty() => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+        while running.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    async fn run_one(self, claim: Claim, encoder: PathBuf, stop: CancellationToken) {
+        self.0.engine.metrics.running.inc();
+        let job_id = claim.job.job_id.clone();
+        match attempt::run(&self.0, &claim, &encoder, &stop).await {
+            Ok(()) => {}
+            Err(Error::LeaseLost(_)) => tracing::info!(job_id, "another worker has the job"),
+            Err(error) => {
+                tracing::error!(job_id, error = &error as &dyn std::error::Error, "a job could not be carried on; it waits");
+                self.put_off(&claim).await;
+            }
+        }
+        self.0.engine.metrics.running.dec();
+    }
+
+    /// Trouble of this machine, such as a full disk, is no fault of the job.
+    async fn put_off(&self, claim: &Claim) {
+        let wait = Duration::from_secs(u64::from(claim.job.attempts.clamp(1, 12)) * 5);
+        if let Err(error) = self.0.engine.give_back(claim, wait, false).await {
+            tracing::debug!(job_id = claim.job.job_id, %error, "the job comes back when its lease ends");
+        }
+    }
+
+    /// Waits until there is an encoder that says it can work.
+    async fn find_ready_encoder(&self, stop: &CancellationToken) -> Option<PathBuf> {
+        loop {
+            let found = match find_encoder(&self.0.config.encoder_path) {
+                Ok(encoder) => check(&encoder, &self.0.registry).await.map(|()| encoder),
+                Err(sentence) => Err(sentence),
+            };
+            if let Err(sentence) = &found {
+                tracing::error!(reason = %sentence, "no job can be run");
+            }
+            *self.0.readiness.lock().unwrap_or_else(PoisonError::into_inner) = found.clone();
+            if let Ok(encoder) = found {
+                return Some(encoder);
+            }
+            stop.run_until_cancelled(tokio::time::sleep(CHECK_AGAIN)).await?;
+        }
+    }
+}
+
+/// Where the encoder is: as configured, beside this program or one folder up, or in `PATH`.
+///
+/// # Errors
+/// One sentence when it is nowhere.
+#[allow(clippy::disallowed_methods, reason = "PATH is where programs are found")]
+pub fn find_encoder(configured: &Path) -> Result<PathBuf, String> {
+    if !configured.as_os_str().is_empty() {
+        let there = configured.is_file().then(|| configured.to_owned());
+        return there.ok_or_else(|| format!("transcoder.encoder_path: there is no file {}", configured.display()));
+    }
+    let here = std::env::current_exe().ok();
+    let beside = here.iter().flat_map(|program| program.ancestors().skip(1).take(2)).map(Path::to_owned);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let candidates = beside.chain(std::env::split_paths(&path)).map(|folder| folder.join(ENCODER));
+    let missing = || format!("the program {ENCODER} was not found; build it, or set transcoder.encoder_path");
+    candidates.into_iter().find(|candidate| candidate.is_file()).ok_or_else(missing)
+}
+
+/// Asks the encoder whether all it needs is installed; it builds the plugin registry on the way.
+async fn check(encoder: &Path, registry: &Path) -> Result<(), String> {
+    if let Some(folder) = registry.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| format!("make the folder {}: {error}", folder.display()))?;
+    }
+    let mut command = tokio::process::Command::new(encoder);
+    command.arg("check").env("GST_REGISTRY", registry).stdin(std::process::Stdio::null()).kill_on_drop(true);
+    let answer = tokio::time::timeout(Duration::from_secs(120), command.output()).await;
+    let answer = answer.map_err(|_| "the encoder's check did not end in two minutes".to_owned())?;
+    let answer = answer.map_err(|error| format!("start {}: {error}", encoder.display()))?;
+    let said = String::from_utf8_lossy(&answer.stderr);
+    let last = said.lines().last().unwrap_or("the encoder's check failed without a word");
+    if answer.status.success() { Ok(()) } else { Err(last.to_owned()) }
+}
+
+/// Ends cancelled jobs that nobody runs and deletes the media of titles that are gone, until `stop`.
+///
+/// # Errors
+/// The stores'.
+pub async fn sweep(engine: Engine, stop: CancellationToken) -> Result<(), Error> {
+    while !stop.is_cancelled() {
+        engine.end_orphans().await?;
+        engine.purge().await?;
+        stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await;
+    }
+    Ok(())
+}
