@@ -144,6 +144,6 @@ fn encode_session(session: Session) -> pb::Session {
         reason: session.standing.reason,
         create_time: Some(to_timestamp(session.created_ms)),
         expire_time: Some(to_timestamp(session.expires_ms)),
-        last_check_time: Some(to_timestamp(session.standing.checked_ms)),
+        last_check_time: (session.standing.checked_ms > 0).then(|| to_timestamp(session.standing.checked_ms)),
     }
 }

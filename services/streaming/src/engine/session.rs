@@ -199,8 +199,9 @@ impl Live {
         now - self.unknown_ms.load(Ordering::Relaxed) < pause_ms
     }
 
-    /// Earlier checks no longer count.
+    /// Earlier checks no longer count, nor after a restart: the time of the last one is forgotten.
     pub fn doubt(&self) {
+        self.standing.write().unwrap_or_else(PoisonError::into_inner).checked_ms = 0;
         self.doubts.fetch_add(1, Ordering::AcqRel);
         self.unknown_ms.store(0, Ordering::Relaxed);
     }
