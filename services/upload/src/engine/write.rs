@@ -66,8 +66,10 @@ impl Engine {
         let hashing = Arc::new(Mutex::new(std::mem::take(&mut *hold.hashing)));
         let body = intake::watch(body, limits, Arc::clone(&hashing));
         let appended = self.shared.blobs.append(key, offset, body).await;
-        // Where it ran ahead of what became durable, the next call reads again.
-        *hold.hashing = hashing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if matches!(appended, Ok(_) | Err(streamgate_store::Error::Stream(_))) {
+            *hold.hashing = hashing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        }
+        // Otherwise bytes were hashed that the disk did not take: the next call reads all again.
         match appended {
             Ok(_) => Ok(()),
             Err(streamgate_store::Error::Stream(error)) => Err(Broke::of(&error).into()),

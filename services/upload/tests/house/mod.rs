@@ -1,6 +1,9 @@
 //! One upload service on a port of its own, with metadata faked.
 
-#![allow(clippy::disallowed_methods, reason = "this server believes whom the tests claim to be, so that they need no auth service")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this server believes whom the tests claim to be, so that they need no auth service"
+)]
 
 use std::{
     path::Path,
