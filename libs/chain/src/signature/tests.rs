@@ -84,3 +84,42 @@ proptest! {
         }
     }
 }
+
+/// Published ECDSA vectors: our form refuses whatever is invalid there, and the high-s half of what is valid.
+#[test]
+fn wycheproof_signatures_recover_to_their_key_or_not_at_all() {
+    use sha2::{Digest as _, Sha256};
+    let folder = std::env::var_os("STREAMGATE_VECTORS")
+        .map_or_else(|| std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors"), Into::into);
+    let path = folder.join("wycheproof/ecdsa_secp256k1_sha256_p1363_test.json");
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        println!("skipped: no public vectors at {} (STREAMGATE_VECTORS names their folder)", path.display());
+        return;
+    };
+    let file: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let bytes = |value: &serde_json::Value| hex::decode(value.as_str().unwrap()).unwrap();
+    let (mut right, mut high) = (0, 0);
+    for group in file["testGroups"].as_array().unwrap() {
+        let public = bytes(&group["publicKey"]["uncompressed"]);
+        let signer = Address::new(keccak256(&public[1..])[12..].try_into().unwrap());
+        for case in group["tests"].as_array().unwrap() {
+            let Ok(compact) = <[u8; 64]>::try_from(bytes(&case["sig"])) else { continue };
+            let hash: [u8; 32] = Sha256::digest(bytes(&case["msg"])).into();
+            let read = [27, 28].map(|v| {
+                let mut signature = [v; 65];
+                signature[..64].copy_from_slice(&compact);
+                Signature::from_bytes(&signature)
+            });
+            let is_high = read.iter().any(|read| *read == Err(BadSignature::HighS));
+            let found = read.into_iter().flatten().any(|signature| signature.signer_of_hash(&hash) == Ok(signer));
+            let is_valid = case["result"] == "valid";
+            // An r above the order needs the recovery bytes 29 and 30, which no wallet makes and we refuse.
+            let is_odd = case["comment"].as_str().unwrap().contains("r = x-coordinate") || case["flags"].to_string().contains("ArithmeticError");
+            assert!(!found || is_valid, "{case}");
+            assert!(found || !is_valid || is_high || is_odd, "{case}");
+            right += usize::from(found);
+            high += usize::from(is_valid && is_high);
+        }
+    }
+    assert!(right > 50 && high > 0, "{right} recovered, {high} high");
+}

@@ -1,0 +1,110 @@
+//! What faults of endpoints do to the answers of gates: they may make them unknown, and nothing else.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod support;
+
+use std::time::Duration;
+
+use streamgate_chain::{Evaluator, Query, rpc::Limits};
+use streamgate_core::{
+    evm::{Address, ChainId, Uint256, Wallet},
+    gate::{Gate, Verdict},
+};
+use streamgate_proto::streamgate::gate::v1::{AtLeast, Erc20, Erc721, Group, Rule, rule::Kind};
+use support::{CHAIN, FAULTS, Fault, HOLDER, NOWHERE, Node, PASS, SECRET, STRANGER, chains};
+
+fn rule(kind: Kind) -> Rule {
+    Rule { kind: Some(kind) }
+}
+
+fn pass(token_id: &str) -> Rule {
+    rule(Kind::Erc721(Erc721 {
+        chain: format!("eip155:{CHAIN}"),
+        contract: PASS.to_string(),
+        token_id: token_id.to_owned(),
+        min_balance: String::new(),
+    }))
+}
+
+fn nowhere() -> Rule {
+    rule(Kind::Erc20(Erc20 { chain: format!("eip155:{CHAIN}"), contract: NOWHERE.to_string(), min_balance: "1".to_owned() }))
+}
+
+/// Gates of every kind of node, also such that are granted by not holding something.
+fn gates() -> Vec<Gate> {
+    let not = |inner: Rule| rule(Kind::Not(Box::new(inner)));
+    let rules = [
+        pass(""),
+        pass("7"),
+        not(pass("")),
+        not(pass("7")),
+        rule(Kind::All(Group { rules: vec![pass(""), pass("7")] })),
+        rule(Kind::Any(Group { rules: vec![not(pass("7")), nowhere()] })),
+        rule(Kind::AtLeast(AtLeast { k: 2, rules: vec![pass(""), not(pass("8")), nowhere()] })),
+        not(nowhere()),
+    ];
+    rules.map(|rule| Gate::try_from(rule).unwrap()).into()
+}
+
+fn limits(fault: Fault) -> Limits {
+    let per_try = if fault == Fault::Hangs { Duration::from_millis(300) } else { Duration::from_secs(10) };
+    Limits { per_try, total: Duration::from_secs(20), ..Limits::default() }
+}
+
+/// All gates for one viewer, asked together of fresh endpoints.
+async fn verdicts(nodes: &[&Node], fault: Fault, viewer: Address) -> Vec<Verdict> {
+    let evaluator = Evaluator::new(chains(nodes, limits(fault)));
+    let wallets = vec![Wallet { chain: ChainId::ETHEREUM, address: viewer }];
+    let queries = gates().into_iter().map(|gate| Query { gate, wallets: wallets.clone() }).collect();
+    let decisions = evaluator.evaluate_many(queries).await;
+    assert!(!format!("{decisions:?}").contains(SECRET), "{fault:?} shows the key of an endpoint");
+    decisions.into_iter().map(|decision| decision.verdict).collect()
+}
+
+#[tokio::test]
+async fn no_fault_of_an_endpoint_opens_a_gate() {
+    let (honest, faulty) = (Node::start().await, Node::start().await);
+    for viewer in [HOLDER, STRANGER] {
+        let truth = verdicts(&[&honest], Fault::None, viewer).await;
+        for multicall in [true, false] {
+            faulty.set(|world| world.multicall = multicall);
+            for fault in FAULTS {
+                faulty.set(|world| world.fault = fault);
+                let alone = verdicts(&[&faulty], fault, viewer).await;
+                for (place, (found, right)) in alone.iter().zip(&truth).enumerate() {
+                    assert!(found == right || *found == Verdict::Unknown, "{fault:?}, gate {place}: {found:?} for {right:?}");
+                }
+                assert_eq!(verdicts(&[&faulty, &honest], fault, viewer).await, truth, "{fault:?} before an honest endpoint");
+                assert_eq!(verdicts(&[&honest, &faulty], fault, viewer).await, truth, "{fault:?} after an honest endpoint");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_rests_and_the_other_goes_on() {
+    let (dead, good) = (Node::start().await, Node::start().await);
+    dead.set(|world| world.fault = Fault::Status500);
+    let evaluator = Evaluator::new(chains(&[&dead, &good], limits(Fault::None)));
+    for number in 0..20_u64 {
+        let min = Uint256::from_u64(number + 2);
+        let leaf = streamgate_core::gate::Leaf::Erc721Balance { chain: ChainId::any(CHAIN), contract: PASS, min };
+        let wallets = vec![Wallet { chain: ChainId::ETHEREUM, address: Address::new([0x50 + number as u8; 20]) }];
+        let decision = evaluator.evaluate(Query { gate: Gate::of_leaf(leaf), wallets }).await;
+        assert_eq!(decision.verdict, Verdict::Denied);
+    }
+    assert!(dead.requests() <= 3, "the dead endpoint was asked {} times", dead.requests());
+}
+
+#[tokio::test]
+async fn a_gate_on_a_bad_contract_does_not_rest_the_endpoint_for_others() {
+    let node = Node::start().await;
+    node.set(|world| world.fault = Fault::LongWords);
+    let evaluator = Evaluator::new(chains(&[&node], limits(Fault::None)));
+    let query = || Query { gate: gates().swap_remove(0), wallets: vec![Wallet { chain: ChainId::ETHEREUM, address: HOLDER }] };
+    for _ in 0..10 {
+        assert_eq!(evaluator.evaluate(query()).await.verdict, Verdict::Unknown);
+    }
+    node.set(|world| world.fault = Fault::None);
+    assert_eq!(evaluator.evaluate(query()).await.verdict, Verdict::Granted);
+}
