@@ -1,0 +1,289 @@
+//! Signing in, tokens, roles and keys, over a real connection.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod support;
+
+use futures::future::join_all;
+use streamgate_auth::{Config, create_api_key_offline};
+use streamgate_client::token::{Jwks, verify_access, verify_playback};
+use streamgate_core::{
+    Role,
+    ids::{ContentId, PlaybackId, SessionId},
+    time::now_ms,
+};
+use streamgate_proto::streamgate::auth::v1 as pb;
+use support::{ORIGIN, Service, Wallet, bearer, operator, reason};
+
+#[tokio::test]
+async fn a_wallet_signs_in_and_everybody_can_verify_its_token() {
+    let service = Service::start().await;
+    let wallet = Wallet::new(1);
+    let challenge = service.challenge(wallet.address()).await;
+    assert!(challenge.message.starts_with("localhost:9090 wants you to sign in with your Ethereum account:\n"));
+    let signed_in = service.login(&challenge.challenge_id, wallet.sign(&challenge.message)).await.unwrap();
+
+    let caip10 = format!("eip155:31337:{}", wallet.address());
+    let account = service.account(&signed_in.access_token).await.unwrap();
+    assert_eq!((account.role.as_str(), account.wallet.as_str()), ("viewer", caip10.as_str()));
+
+    let jwks = service.client().get_jwks(pb::GetJwksRequest {}).await.unwrap().into_inner();
+    let claims = verify_access(&signed_in.access_token, &Jwks::from(&jwks), now_ms()).unwrap();
+    assert_eq!((claims.sub, claims.wallet), (account.account_id.clone(), Some(caip10)));
+    assert_eq!(claims.exp - claims.iat, 600);
+
+    // The same wallet is the same account, whatever chain it is on.
+    let again = service.sign_in(&wallet).await;
+    assert_eq!(again.account.unwrap().account_id, account.account_id);
+}
+
+#[tokio::test]
+async fn of_parallel_logins_with_one_challenge_exactly_one_wins() {
+    let service = Service::start().await;
+    let wallet = Wallet::new(1);
+    let challenge = service.challenge(wallet.address()).await;
+    let signature = wallet.sign(&challenge.message);
+    let outcomes = join_all((0..16).map(|_| service.login(&challenge.challenge_id, signature.clone()))).await;
+    let (won, lost): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert_eq!(won.len(), 1);
+    assert!(lost.into_iter().all(|lost| reason(lost) == "challenge_unknown"));
+    assert_eq!(reason(service.login(&challenge.challenge_id, signature).await), "challenge_unknown");
+}
+
+#[tokio::test]
+async fn an_expired_challenge_signs_nobody_in() {
+    let service = Service::start().await;
+    let wallet = Wallet::new(1);
+    let challenge = service.challenge(wallet.address()).await;
+    service.change("UPDATE challenges SET expires_at = 1").await;
+    assert_eq!(reason(service.login(&challenge.challenge_id, wallet.sign(&challenge.message)).await), "challenge_expired");
+}
+
+#[tokio::test]
+async fn a_challenge_is_made_for_our_own_origins_only() {
+    let service = Service::with(Config { allowed_origins: vec!["https://video.example".into()], ..Config::default() }).await;
+    let address = Wallet::new(1).address();
+    for (origin, domain) in [(ORIGIN, "localhost:9090"), ("http://127.0.0.1:9090", "127.0.0.1:9090"), ("https://video.example", "video.example")] {
+        let challenge = service.try_challenge(address, origin).await.unwrap();
+        assert!(challenge.message.starts_with(&format!("{domain} wants")), "{}", challenge.message);
+        assert!(challenge.message.contains(&format!("\nURI: {origin}\n")));
+    }
+    for origin in ["https://evil.example", "http://localhost:9091", "https://video.example.evil.example", "null"] {
+        assert_eq!(reason(service.try_challenge(address, origin).await), "invalid_argument", "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn an_altered_text_or_another_key_is_refused_and_five_failures_use_the_challenge_up() {
+    let service = Service::start().await;
+    let (wallet, other) = (Wallet::new(1), Wallet::new(2));
+    let challenge = service.challenge(wallet.address()).await;
+    let foreign = challenge.message.replace("localhost:9090", "evil.example");
+    let wrong = [wallet.sign(&foreign), other.sign(&challenge.message), wallet.sign(&format!("{} ", challenge.message)), wallet.sign("")];
+    for signature in wrong {
+        assert_eq!(reason(service.login(&challenge.challenge_id, signature).await), "signature_invalid");
+    }
+    // Text that is no signature is the caller's mistake, and no try.
+    assert_eq!(reason(service.login(&challenge.challenge_id, "0x00".into()).await), "invalid_argument");
+    service.login(&challenge.challenge_id, wallet.sign(&challenge.message)).await.unwrap();
+
+    let challenge = service.challenge(wallet.address()).await;
+    for _ in 0..5 {
+        assert_eq!(reason(service.login(&challenge.challenge_id, other.sign(&challenge.message)).await), "signature_invalid");
+    }
+    assert_eq!(reason(service.login(&challenge.challenge_id, wallet.sign(&challenge.message)).await), "challenge_unknown");
+}
+
+#[tokio::test]
+async fn a_flood_of_challenges_stays_bounded_and_the_newest_work() {
+    let config = Config { challenges_per_address: 3, challenges_total: 10, ..Config::default() };
+    let service = Service::with(config).await;
+    let wallet = Wallet::new(1);
+    for _ in 0..8 {
+        service.challenge(wallet.address()).await;
+    }
+    for seed in 10..30 {
+        service.challenge(Wallet::new(seed).address()).await;
+    }
+    let (rows,): (i64,) = sqlx::query_as("SELECT count(*) FROM challenges").fetch_one(service.database().await.pool()).await.unwrap();
+    assert!(rows <= 10, "{rows} rows");
+    service.sign_in(&wallet).await;
+}
+
+#[tokio::test]
+async fn a_refresh_token_works_once_and_its_reuse_ends_the_sign_in() {
+    let service = Service::start().await;
+    let first = service.sign_in(&Wallet::new(1)).await;
+    let second = service.refresh(&first.refresh_token).await.unwrap();
+    service.account(&second.access_token).await.unwrap();
+    assert_eq!(reason(service.refresh(&first.refresh_token).await), "refresh_token_reused");
+    assert_eq!(reason(service.refresh(&second.refresh_token).await), "sign_in_ended");
+    assert_eq!(reason(service.refresh("sgr_nothing").await), "token_invalid");
+
+    let other = service.sign_in(&Wallet::new(1)).await;
+    let raced = join_all((0..8).map(|_| service.refresh(&other.refresh_token))).await;
+    assert_eq!(raced.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+}
+
+#[tokio::test]
+async fn logging_out_ends_the_sign_in_and_no_other() {
+    let service = Service::start().await;
+    let wallet = Wallet::new(1);
+    let (here, there) = (service.sign_in(&wallet).await, service.sign_in(&wallet).await);
+    for _ in 0..2 {
+        let request = pb::LogoutRequest { refresh_token: here.refresh_token.clone() };
+        service.client().logout(request).await.unwrap();
+    }
+    assert_eq!(reason(service.refresh(&here.refresh_token).await), "sign_in_ended");
+    service.refresh(&there.refresh_token).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_an_operator_gives_roles_and_a_new_one_comes_with_the_next_token() {
+    let service = Service::start().await;
+    let viewer = service.sign_in(&Wallet::new(1)).await;
+    let operator = service.sign_in(&operator()).await;
+    assert_eq!(operator.account.as_ref().unwrap().role, "operator");
+    let account_id = viewer.account.as_ref().unwrap().account_id.clone();
+
+    let promote = pb::SetAccountRoleRequest { account_id: account_id.clone(), role: pb::Role::Creator.into() };
+    let refused = service.client().set_account_role(bearer(promote.clone(), &viewer.access_token)).await;
+    assert_eq!(reason(refused), "role_too_small");
+    assert_eq!(reason(service.client().set_account_role(promote.clone()).await), "credentials_missing");
+    service.client().set_account_role(bearer(promote, &operator.access_token)).await.unwrap();
+
+    let refreshed = service.refresh(&viewer.refresh_token).await.unwrap();
+    assert_eq!(refreshed.account.unwrap().role, "creator");
+    let list = pb::ListAccountsRequest { page_size: 1, page_token: String::new() };
+    let first = service.client().list_accounts(bearer(list, &operator.access_token)).await.unwrap().into_inner();
+    let rest = pb::ListAccountsRequest { page_size: 1, page_token: first.next_page_token };
+    let second = service.client().list_accounts(bearer(rest, &operator.access_token)).await.unwrap().into_inner();
+    assert_eq!((first.accounts[0].role.as_str(), second.accounts[0].account_id.as_str()), ("operator", account_id.as_str()));
+    assert_eq!(second.next_page_token, "");
+}
+
+#[tokio::test]
+async fn an_api_key_works_until_it_is_revoked() {
+    let service = Service::start().await;
+    let operator = service.sign_in(&operator()).await.access_token;
+    let request = pb::CreateApiKeyRequest { name: "nightly upload".into(), role: pb::Role::Creator.into() };
+    let made = service.client().create_api_key(bearer(request, &operator)).await.unwrap().into_inner();
+    assert!(made.secret.starts_with("sgk_"));
+    assert_eq!(service.account(&made.secret).await.unwrap().role, "creator");
+    let by_mesh = pb::AuthenticateApiKeyRequest { secret: made.secret.clone() };
+    service.running.mesh().auth().authenticate_api_key(by_mesh.clone()).await.unwrap();
+    assert_eq!(reason(service.client().authenticate_api_key(bearer(by_mesh, &operator)).await), "internal_only");
+
+    let mut wrong = made.secret.clone();
+    let last = if wrong.ends_with('0') { "1" } else { "0" };
+    wrong.replace_range(wrong.len() - 1.., last);
+    for bad in [wrong.as_str(), "sgk_", "sgk_x_y", &made.secret[..40]] {
+        assert_eq!(reason(service.account(bad).await), "token_invalid", "{bad}");
+    }
+    let key_id = made.api_key.unwrap().key_id;
+    service.client().revoke_api_key(bearer(pb::RevokeApiKeyRequest { key_id }, &operator)).await.unwrap();
+    assert_eq!(reason(service.account(&made.secret).await), "token_invalid");
+    let list = pb::ListApiKeysRequest::default();
+    let keys = service.client().list_api_keys(bearer(list, &operator)).await.unwrap().into_inner().api_keys;
+    assert!(keys.len() == 1 && keys[0].revoke_time.is_some());
+}
+
+#[tokio::test]
+async fn a_key_made_on_the_machine_works_while_the_service_runs() {
+    let service = Service::start().await;
+    let made = create_api_key_offline(&service.folder, "first key", Role::Operator).await.unwrap();
+    assert_eq!(service.account(&made.secret).await.unwrap().role, "operator");
+    assert!(!format!("{made:?}").contains(&made.secret));
+    assert!(create_api_key_offline(&service.folder, " ", Role::Viewer).await.is_err());
+
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(service.folder.join("db/auth.db")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "the database holds signing keys");
+}
+
+#[tokio::test]
+async fn another_key_signs_after_a_month_and_the_old_one_still_verifies() {
+    let service = Service::start().await;
+    let before = service.sign_in(&Wallet::new(1)).await;
+    service.change("UPDATE signing_keys SET created_at = created_at - 31 * 24 * 3600 * 1000").await;
+    let folder = service.folder.clone();
+    let restarted = Service::on(folder, Config::default(), &[]).await;
+    let keys = restarted.client().get_jwks(pb::GetJwksRequest {}).await.unwrap().into_inner();
+    assert_eq!(keys.keys.len(), 2);
+    let after = restarted.sign_in(&Wallet::new(1)).await;
+    for token in [&before.access_token, &after.access_token] {
+        restarted.account(token).await.unwrap();
+    }
+    assert_ne!(before.access_token.split('.').next(), after.access_token.split('.').next(), "another kid");
+}
+
+#[tokio::test]
+async fn a_playback_token_is_bound_and_is_no_access_token() {
+    let service = Service::start().await;
+    let (session, playback, content) = (SessionId::new(), PlaybackId::new(), ContentId::new());
+    let request = pb::IssuePlaybackTokenRequest {
+        session_id: session.to_string(),
+        playback_id: playback.to_string(),
+        content_id: content.to_string(),
+        subject: format!("eip155:1:{}", Wallet::new(1).address()),
+        gate_hash: "ab".repeat(32),
+        ttl_seconds: 60,
+    };
+    assert_eq!(reason(service.client().issue_playback_token(request.clone()).await), "credentials_missing");
+    let mut mesh = service.running.mesh().auth();
+    let issued = mesh.issue_playback_token(request.clone()).await.unwrap().into_inner();
+    let jwks = Jwks::from(mesh.get_jwks(pb::GetJwksRequest {}).await.unwrap().get_ref());
+    let claims = verify_playback(&issued.token, &jwks, now_ms()).unwrap();
+    assert_eq!((claims.sid, claims.pid, claims.cid, claims.gate), (session.into(), playback.into(), content.into(), request.gate_hash.clone()));
+    assert_eq!(reason(service.account(&issued.token).await), "token_invalid");
+    assert!(verify_playback(&issued.token, &jwks, now_ms() + 61_000).is_err());
+
+    let bad = [
+        pb::IssuePlaybackTokenRequest { ttl_seconds: 0, ..request.clone() },
+        pb::IssuePlaybackTokenRequest { ttl_seconds: 86_401, ..request.clone() },
+        pb::IssuePlaybackTokenRequest { session_id: "ses_1".into(), ..request.clone() },
+        pb::IssuePlaybackTokenRequest { subject: "root".into(), ..request.clone() },
+        pb::IssuePlaybackTokenRequest { gate_hash: "x".into(), ..request },
+    ];
+    for request in bad {
+        assert_eq!(reason(service.running.mesh().auth().issue_playback_token(request).await), "invalid_argument");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_altered_foreign_or_expired_is_refused() {
+    let (service, foreign) = (Service::start().await, Service::start().await);
+    let good = service.sign_in(&Wallet::new(1)).await.access_token;
+    let theirs = foreign.sign_in(&Wallet::new(1)).await.access_token;
+    let mut parts: Vec<&str> = good.split('.').collect();
+    let other = service.sign_in(&operator()).await.access_token;
+    parts[1] = other.split('.').nth(1).unwrap();
+    let altered = parts.join(".");
+    for token in [theirs.as_str(), &altered, "x", "a.b.c"] {
+        assert_eq!(reason(service.account(token).await), "token_invalid", "{token}");
+        let verified = service.client().verify_token(pb::VerifyTokenRequest { token: token.into() }).await.unwrap();
+        assert_eq!(verified.into_inner(), pb::VerifyTokenResponse::default());
+    }
+    let verified = service.client().verify_token(pb::VerifyTokenRequest { token: good }).await.unwrap().into_inner();
+    assert!(verified.valid && verified.account.unwrap().role == "viewer");
+}
+
+#[tokio::test]
+async fn a_signature_is_the_signers_and_nobody_elses() {
+    let service = Service::start().await;
+    let wallet = Wallet::new(1);
+    let ask = |address: String, message: &str, signature: String| pb::VerifySignatureRequest { address, message: message.into(), signature };
+    let own = wallet.address().to_string();
+    let cases = [
+        (ask(own.clone(), "hello", wallet.sign("hello")), true),
+        (ask(own.clone(), "hullo", wallet.sign("hello")), false),
+        (ask(Wallet::new(2).address().to_string(), "hello", wallet.sign("hello")), false),
+        (ask(own.clone(), "hello", "0x".into()), false),
+    ];
+    for (request, valid) in cases {
+        assert_eq!(service.client().verify_signature(request).await.unwrap().into_inner().valid, valid);
+    }
+    let bad = ask("0x12".into(), "hello", wallet.sign("hello"));
+    assert_eq!(reason(service.client().verify_signature(bad).await), "invalid_argument");
+    let long = ask(own, &"x".repeat(4097), wallet.sign("x"));
+    assert_eq!(reason(service.client().verify_signature(long).await), "invalid_argument");
+}
