@@ -29,7 +29,7 @@ const ASSETS: &[(&str, &str, &[u8])] = &[
     ("studio.js", SCRIPT, include_bytes!("../web/studio.js")),
     ("watch.js", SCRIPT, include_bytes!("../web/watch.js")),
     ("player.js", SCRIPT, include_bytes!("../web/player.js")),
-    ("hls.light.min.js", SCRIPT, include_bytes!("../web/vendor/hls.light.min.js")),
+    ("hls.min.js", SCRIPT, include_bytes!("../web/vendor/hls.min.js")),
     ("icon.svg", "image/svg+xml", include_bytes!("../web/icon.svg")),
 ];
 

@@ -68,7 +68,7 @@ function add(first) {
   const gate = make("p", { class: "small" });
   const links = make("div", { class: "stack" });
   const said = make("p", { role: "status", "aria-live": "polite", hidden: true });
-  const gateBox = make("details", {}, make("summary", {}, "Who may watch"));
+  const gateBox = make("details", {}, make("summary", {}, "Change who may watch"));
   const linkBox = make("details", {}, make("summary", {}, "Links"), links);
   gateBox.addEventListener("toggle", async () => {
     if (gateBox.open && gateBox.children.length === 1) gateBox.append(await gateForm(title, (next) => { title = { ...title, gate: next }; gate.textContent = words(next); }));
