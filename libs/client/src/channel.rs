@@ -22,8 +22,10 @@ use crate::{
     methods::{Method, Methods},
 };
 
-/// How long a unary call may take, retries included.
+/// How long a unary call may take, retries included, when the caller does not say.
 const UNARY_DEADLINE: Duration = Duration::from_secs(10);
+/// The most that a caller may ask for.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(300);
 /// How often a call is sent again.
 const RETRIES: u32 = 2;
 /// Longest wait before the first retry; the next ones wait longer. The wait is random.
@@ -180,10 +182,10 @@ async fn gather(body: Body) -> Result<http_body_util::Collected<Bytes>, Status> 
     })
 }
 
-/// The caller's deadline if it is shorter than ours, which is then told to the service.
+/// The caller's deadline or ours. The service is told of it.
 fn deadline_of(headers: &mut HeaderMap) -> Duration {
     let given = headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(context::parse_grpc_timeout);
-    let deadline = given.unwrap_or(UNARY_DEADLINE).min(UNARY_DEADLINE);
+    let deadline = given.unwrap_or(UNARY_DEADLINE).min(LONGEST_DEADLINE);
     if let Ok(value) = HeaderValue::from_str(&format!("{}m", deadline.as_millis())) {
         headers.insert("grpc-timeout", value);
     }

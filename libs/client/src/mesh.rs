@@ -75,6 +75,7 @@ impl MeshBuilder {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "the one place that makes channels")]
 fn connect_lazily(url: &str) -> Option<Channel> {
     let has_authority = url.strip_prefix("http://").is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@']));
     if !has_authority {

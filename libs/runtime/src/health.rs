@@ -83,6 +83,14 @@ impl Health {
         self.report(ServingStatus::NotServing).await;
     }
 
+    /// Ends the streams that watch, which would keep their connections open.
+    pub(crate) async fn end_watches(&self) {
+        let mut reporter = self.reporter.clone();
+        for name in std::iter::once(&"").chain(&self.grpc_names) {
+            reporter.clear_service_status(name).await;
+        }
+    }
+
     /// Keeps `grpc.health.v1` in step with the readiness checks.
     pub(crate) async fn keep_following(self: Arc<Self>, stop: CancellationToken) {
         if self.checks.is_empty() {

@@ -42,6 +42,8 @@ pub(crate) struct Unit {
     server: JoinHandle<()>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Ends tasks that did not end when they should.
+    kill: CancellationToken,
     /// Behind a lock only so that a unit can be shared between threads.
     on_stop: Mutex<Vec<BoxFuture<'static, ()>>>,
     grace: Duration,
@@ -66,13 +68,14 @@ impl Unit {
             observer: Observer::new(name, &metrics),
         };
         let server = tokio::spawn(server::serve(listener, dispatch, stop.clone(), grace));
-        let tracker = TaskTracker::new();
+        let (tracker, kill) = (TaskTracker::new(), CancellationToken::new());
         tracker.spawn(Arc::clone(&health).keep_following(stop.clone()));
         for task in tasks {
-            tracker.spawn(task.run(stop.clone(), fatal.clone()));
+            let (task, kill) = (task.run(stop.clone(), fatal.clone()), kill.clone());
+            tracker.spawn(async move { kill.run_until_cancelled(task).await });
         }
         tracker.close();
-        Ok(Self { name, health, server, tasks: tracker, stop, on_stop: Mutex::new(on_stop), grace })
+        Ok(Self { name, health, server, tasks: tracker, stop, kill, on_stop: Mutex::new(on_stop), grace })
     }
 
     pub(crate) const fn name(&self) -> ServiceName {
@@ -89,14 +92,17 @@ impl Unit {
 
     /// Takes no more requests, finishes those under way, then the tasks, then what was to be last.
     pub(crate) async fn stop(self) {
-        let Self { name, server, tasks, stop, on_stop, grace, .. } = self;
+        let Self { name, health, server, tasks, stop, kill, on_stop, grace } = self;
         stop.cancel();
+        health.end_watches().await;
         if server.await.is_err() {
             tracing::error!(service = %name, "the server failed while stopping");
         }
         if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
             tracing::warn!(service = %name, "some tasks did not finish in time");
         }
+        kill.cancel();
+        tasks.wait().await;
         let last = futures::future::join_all(on_stop.into_inner().unwrap_or_else(PoisonError::into_inner));
         if tokio::time::timeout(grace, last).await.is_err() {
             tracing::warn!(service = %name, "the last steps did not finish in time");

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use common::{Backend, Edge, backend, with_tasks};
 use streamgate_core::ServiceName;
@@ -16,6 +16,7 @@ use streamgate_runtime::{CancellationToken, ConfigSource, Host, OnFailure, Servi
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::Notify,
 };
 use tokio_stream::StreamExt as _;
 use tonic_health::{ServingStatus, pb::HealthCheckRequest};
@@ -105,6 +106,29 @@ async fn health_turns_to_not_serving_before_connections_end_and_tasks_end_before
     stop.cancel();
     stopped.await.unwrap();
     assert_eq!((heard.recv().await, heard.recv().await, heard.recv().await), (Some("task"), Some("last"), None));
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_finished_though_the_port_is_closed_already() {
+    let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (enter, wait) = (Arc::clone(&entered), Arc::clone(&release));
+    let slow = axum::routing::get(move || async move {
+        enter.notify_one();
+        wait.notified().await;
+        "finished"
+    });
+    let service = Service::new().http(axum::Router::new().route("/slow", slow));
+    let running = testing::serve(ServiceName::Cache, service).await.unwrap();
+    let addr = running.addr(ServiceName::Cache).unwrap();
+    let request = tokio::spawn(get(addr, "/slow"));
+    entered.notified().await;
+    let stopped = tokio::spawn(running.stop());
+    while TcpStream::connect(addr).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    release.notify_one();
+    assert_eq!(request.await.unwrap(), (200, "finished".to_owned()));
+    stopped.await.unwrap();
 }
 
 #[tokio::test]

@@ -166,7 +166,10 @@ impl Settings {
             Some(value) => typed(&section, value.clone())?,
             None => C::default(),
         };
-        config.validate().map_err(|reason| ConfigError(format!("{section}: {reason}")))?;
+        config.validate().map_err(|reason| {
+            let names_section = reason.starts_with(&format!("{section}."));
+            ConfigError(if names_section { reason } else { format!("{section}: {reason}") })
+        })?;
         Ok(config)
     }
 

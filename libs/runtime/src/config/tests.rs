@@ -90,3 +90,12 @@ fn the_port_is_the_one_services_or_the_gateways() {
     let ephemeral = load("", &[("SERVER_PORT", "0")]).unwrap();
     assert_eq!(ephemeral.port(ServiceName::Upload, false), 0);
 }
+
+#[test]
+fn the_files_that_come_with_the_project_are_valid() {
+    for stage in ["", "dev.", "prod.", "test."] {
+        let path = format!("{}/../../config/config.{stage}yaml", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(Settings::load(&ConfigSource::new().yaml(text)).is_ok(), "{path}");
+    }
+}
