@@ -166,7 +166,8 @@ impl DashPlace {
         let first: u64 = self.template.get("startNumber").map_or(Ok(1), |text| text.parse())?;
         let init = self.base.join(&self.filled(template("initialization")?, 0, 0))?;
         let media = template("media")?;
-        let segments = self.times.iter().zip(first..).map(|(time, number)| Ok(self.base.join(&self.filled(media, number, *time))?));
+        let segments =
+            self.times.iter().zip(first..).map(|(time, number)| Ok(self.base.join(&self.filled(media, number, *time))?));
         Ok((self.id.clone(), init, segments.collect::<Result<_>>()?))
     }
 

@@ -13,7 +13,8 @@ use serde_json::Value;
 /// # Errors
 /// When it fails or complains.
 pub fn ffmpeg(arguments: &[&str]) -> Result<Output> {
-    let output = Command::new("ffmpeg").args(["-v", "error", "-nostdin", "-y"]).args(arguments).output().context("start ffmpeg")?;
+    let output =
+        Command::new("ffmpeg").args(["-v", "error", "-nostdin", "-y"]).args(arguments).output().context("start ffmpeg")?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() || !said.trim().is_empty() {
         bail!("ffmpeg {}: {}", arguments.join(" "), said.trim());
@@ -26,7 +27,12 @@ pub fn ffmpeg(arguments: &[&str]) -> Result<Output> {
 /// # Errors
 /// When it fails.
 pub fn ffprobe(file: &Path, arguments: &[&str]) -> Result<Value> {
-    let output = Command::new("ffprobe").args(["-v", "error", "-of", "json"]).args(arguments).arg(file).output().context("start ffprobe")?;
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-of", "json"])
+        .args(arguments)
+        .arg(file)
+        .output()
+        .context("start ffprobe")?;
     if !output.status.success() {
         bail!("ffprobe {}: {}", file.display(), String::from_utf8_lossy(&output.stderr).trim());
     }

@@ -64,7 +64,10 @@ impl Title {
     /// Bytes of all segments.
     #[must_use]
     pub fn media_bytes(&self) -> usize {
-        self.renditions.iter().map(|rendition| rendition.init.len() + rendition.segments.iter().map(Bytes::len).sum::<usize>()).sum()
+        self.renditions
+            .iter()
+            .map(|rendition| rendition.init.len() + rendition.segments.iter().map(Bytes::len).sum::<usize>())
+            .sum()
     }
 
     /// Number of all media segments.

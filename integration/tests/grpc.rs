@@ -23,7 +23,16 @@ const CALLS: [(ServiceName, &str, &str); 9] = [
 /// Calls a method by reflection alone, with no proto file at hand.
 fn call(port: u16, method: &str, body: &str, key: &str) -> Value {
     let output = Command::new(tool("buf", "STREAMGATE_BUF").unwrap())
-        .args(["curl", "--protocol", "grpc", "--http2-prior-knowledge", "-H", &format!("authorization: Bearer {key}"), "-d", body])
+        .args([
+            "curl",
+            "--protocol",
+            "grpc",
+            "--http2-prior-knowledge",
+            "-H",
+            &format!("authorization: Bearer {key}"),
+            "-d",
+            body,
+        ])
         .arg(format!("http://127.0.0.1:{port}/{method}"))
         .output()
         .unwrap();

@@ -95,7 +95,8 @@ fn click_clip(file: &Path) {
 /// Times at which the picture turns white.
 fn flashes(file: &Path) -> Vec<f64> {
     let graph = format!("movie={},signalstats", file.display());
-    let shown = ffprobe(Path::new(&graph), &["-f", "lavfi", "-show_entries", "frame=pts_time:frame_tags=lavfi.signalstats.YAVG"]).unwrap();
+    let shown = ffprobe(Path::new(&graph), &["-f", "lavfi", "-show_entries", "frame=pts_time:frame_tags=lavfi.signalstats.YAVG"])
+        .unwrap();
     let frames: Vec<(f64, bool)> = shown["frames"]
         .as_array()
         .unwrap()
@@ -157,7 +158,8 @@ async fn a_turned_clip_is_upright_once_and_says_nothing_of_where_it_was_made() {
     let clip = folder.path().join("turned.mp4");
     let upright = folder.path().join("upright.mp4");
     let (clip_name, upright_name) = (clip.to_str().unwrap(), upright.to_str().unwrap());
-    ffmpeg(&["-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=3", "-c:v", "libx264", "-pix_fmt", "yuv420p", upright_name]).unwrap();
+    ffmpeg(&["-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=3", "-c:v", "libx264", "-pix_fmt", "yuv420p", upright_name])
+        .unwrap();
     let place = ["-metadata", "location=+48.8584+002.2945/", "-metadata:s:v", "rotate=90"];
     let copy = ["-i", upright_name, "-c", "copy", "-movflags", "use_metadata_tags", clip_name];
     ffmpeg(&[&copy[..4], &place, &copy[4..]].concat()).unwrap();

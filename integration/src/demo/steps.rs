@@ -72,7 +72,11 @@ async fn upload(creator: &Rest, video: &Path) -> Result<Result<String, Outcome>>
     }
     let sent = reply.success()?.json()?;
     let size = std::fs::metadata(video)?.len();
-    ensure!(sent["size"].as_str() == Some(&size.to_string()) || sent["size"].as_u64() == Some(size), "size {} for {size} bytes", sent["size"]);
+    ensure!(
+        sent["size"].as_str() == Some(&size.to_string()) || sent["size"].as_u64() == Some(size),
+        "size {} for {size} bytes",
+        sent["size"]
+    );
     Ok(Ok(sent["content_id"].as_str().context("the upload's content_id")?.to_owned()))
 }
 

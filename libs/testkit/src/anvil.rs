@@ -5,7 +5,7 @@ use std::{process::Command, time::Duration};
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
-use crate::{EvmNode, eventually, free_port, paths::tool, process::Process};
+use crate::{EvmNode, eventually, free_port, paths, process::Process};
 
 /// Chain id of every node started here.
 const CHAIN_ID: u64 = 31_337;
@@ -36,7 +36,7 @@ impl Anvil {
     /// When anvil is not installed or does not come up within 20 s.
     pub async fn start_on(port: u16) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let mut command = Command::new(tool("anvil", "STREAMGATE_ANVIL")?);
+        let mut command = Command::new(paths::anvil()?);
         command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--chain-id", &CHAIN_ID.to_string()]);
         let mut anvil = Self { process: Process::start(command, &folder.path().join("anvil.log"))?, port, _folder: folder };
         anvil.wait_until_up().await.with_context(|| format!("start anvil: {}", anvil.process.output().trim()))?;

@@ -27,6 +27,16 @@ pub fn shared_media() -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
+/// The native anvil, not its launcher script: a killed launcher leaves the node running.
+///
+/// # Errors
+/// When it is not there; the message says how to install it.
+pub(crate) fn anvil() -> Result<PathBuf> {
+    let machine = if env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
+    let native = format!("../@foundry-rs/anvil-{}-{machine}/bin/anvil", env::consts::OS);
+    tool(&native, "STREAMGATE_ANVIL")
+}
+
 /// A test tool that `npm ci` installs, or the file that `variable` names.
 ///
 /// # Errors

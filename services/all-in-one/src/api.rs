@@ -42,10 +42,9 @@ struct FieldError {
 impl Api {
     /// A client of the server that the command line names.
     pub(crate) fn new(server: &Server) -> Result<Self, CliError> {
-        let base = Url::parse(&server.server)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https"))
-            .ok_or_else(|| CliError::Usage(format!("--server {}: expected an address such as http://localhost:9090", server.server)))?;
+        let base = Url::parse(&server.server).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(|| {
+            CliError::Usage(format!("--server {}: expected an address such as http://localhost:9090", server.server))
+        })?;
         let http = reqwest::Client::builder().timeout(CALL_TIMEOUT).build()?;
         Ok(Self { base, key: server.key.clone(), http })
     }
@@ -86,9 +85,10 @@ pub(crate) async fn accepted(answer: Response) -> Result<Response, CliError> {
     Err(match status {
         StatusCode::UNAUTHORIZED => CliError::Refused(format!("{sentence} (give an API key with --key or STREAMGATE_API_KEY)")),
         StatusCode::FORBIDDEN => CliError::Refused(sentence),
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
-            CliError::Unavailable(sentence)
-        }
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::BAD_GATEWAY
+        | StatusCode::GATEWAY_TIMEOUT => CliError::Unavailable(sentence),
         _ => CliError::Failed(sentence),
     })
 }
