@@ -88,6 +88,7 @@ fn connect_lazily(url: &str) -> Option<Channel> {
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .http2_adaptive_window(true);
+    #[allow(clippy::disallowed_methods, reason = "the one place that makes channels")]
     Some(endpoint.connect_lazy())
 }
 
