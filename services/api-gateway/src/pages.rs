@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use axum::{
     Router,
     body::Body,
-    extract::Path,
+    extract::{Path, rejection::PathRejection},
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -39,7 +39,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/", get(async || page(STUDIO)))
         .route("/watch/{playback_id}", get(async || page(WATCH)))
         .route("/assets/{name}", get(asset))
-        .route("/favicon.ico", get(async |headers: HeaderMap| asset(Path("icon.svg".to_owned()), headers).await))
+        .route("/favicon.ico", get(async |headers: HeaderMap| asset(Ok(Path("icon.svg".to_owned())), headers).await))
 }
 
 fn page(html: &'static str) -> Response {
@@ -51,7 +51,8 @@ fn page(html: &'static str) -> Response {
     (headers, html).into_response()
 }
 
-async fn asset(Path(name): Path<String>, asked: HeaderMap) -> Response {
+async fn asset(path: Result<Path<String>, PathRejection>, asked: HeaderMap) -> Response {
+    let Ok(Path(name)) = path else { return Error::UnknownPath.into_response() };
     let Some((_, kind, bytes)) = ASSETS.iter().find(|(known, _, _)| *known == name) else {
         return Error::UnknownPath.into_response();
     };

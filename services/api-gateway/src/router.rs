@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     middleware,
     response::{IntoResponse as _, Response},
     routing::{any, get},
@@ -72,7 +72,8 @@ async fn upload(State(edge): State<Arc<Edge>>, request: Request) -> Response {
 }
 
 /// Bytes of an upload are written by hand; all else at this path is REST.
-async fn upload_bytes(State(edge): State<Arc<Edge>>, Path(upload_id): Path<String>, request: Request) -> Response {
+async fn upload_bytes(State(edge): State<Arc<Edge>>, path: Result<Path<String>, PathRejection>, request: Request) -> Response {
+    let Ok(Path(upload_id)) = path else { return Error::UnknownPath.into_response() };
     match *request.method() {
         Method::PATCH | Method::HEAD => edge.uploads.resume(&upload_id, request).await.unwrap_or_else(Error::into_response),
         _ => edge.transcoder.answer(request).await,

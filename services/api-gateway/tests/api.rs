@@ -366,6 +366,8 @@ async fn pages_come_with_a_policy_that_allows_no_inline_script() {
     let again = edge.call("GET", "/assets/studio.js", &[("if-none-match", script.header("etag"))], "").await;
     assert_eq!((again.status, again.body.len()), (304, 0));
     assert_problem(&edge.call("GET", "/assets/..%2fCargo.toml", &[], "").await, 404, "unknown_path");
+    assert_problem(&edge.call("GET", "/assets/%ff", &[], "").await, 404, "unknown_path");
+    assert_problem(&edge.call("GET", "/api/v1/uploads/%ff", &[], "").await, 404, "unknown_path");
     assert_eq!(edge.call("GET", "/openapi.json", &[], "").await.json()["openapi"], "3.1.0");
 }
 

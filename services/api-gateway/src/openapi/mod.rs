@@ -31,7 +31,7 @@ pub fn document(pool: &DescriptorPool, table: &Table, public_url: &str) -> Value
     }
     json!({
         "openapi": "3.1.0",
-        "info": info(),
+        "info": info(public_url),
         "servers": [{"url": public_url.trim_end_matches('/'), "description": "This platform."}],
         "tags": tags(pool, table, &comments),
         "security": [{"bearer": []}],
@@ -52,14 +52,14 @@ pub fn document(pool: &DescriptorPool, table: &Table, public_url: &str) -> Value
     })
 }
 
-fn info() -> Value {
+fn info(public_url: &str) -> Value {
     json!({
         "title": "StreamGate",
         "version": env!("CARGO_PKG_VERSION"),
         "summary": "A self-hosted, token-gated video platform.",
         "description": "Upload a video, gate it by what a wallet holds, play it as HLS and DASH. Every call here is also a gRPC call on \
             the same port. 64-bit numbers are texts, times are RFC 3339, and fields may be written in snake_case or lowerCamelCase.",
-        "contact": {"name": "StreamGate", "url": "https://github.com/streamgate/streamgate"},
+        "contact": {"name": "The operator of this platform", "url": public_url},
         "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
     })
 }
