@@ -12,6 +12,8 @@ pub mod gates;
 pub mod rpc;
 pub mod signature;
 pub mod siwe;
+#[cfg(test)]
+mod vectors;
 
 pub use gates::{Decision, Evaluator, Query};
 pub use rpc::{ChainReader, Chains};

@@ -35,14 +35,7 @@ pub const KNOWN: [KnownChain; 11] = [
     chain(97, "BNB Smart Chain Testnet", "tBNB", true),
     chain(421_614, "Arbitrum Sepolia", "ETH", true),
     chain(11_155_420, "OP Sepolia", "ETH", true),
-    KnownChain {
-        number: 80001,
-        name: "Polygon Mumbai",
-        symbol: "MATIC",
-        testnet: true,
-        retired: true,
-        successor: Some(80002),
-    },
+    KnownChain { number: 80001, name: "Polygon Mumbai", symbol: "MATIC", testnet: true, retired: true, successor: Some(80002) },
 ];
 
 /// What is known of `id`.

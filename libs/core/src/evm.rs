@@ -150,7 +150,8 @@ impl FromStr for Wallet {
     type Err = BadWord;
 
     fn from_str(text: &str) -> Result<Self, BadWord> {
-        let (chain, address) = text.rsplit_once(':').ok_or_else(|| BadWord::new("must be a CAIP-10 account, such as eip155:1:0x…"))?;
+        let (chain, address) =
+            text.rsplit_once(':').ok_or_else(|| BadWord::new("must be a CAIP-10 account, such as eip155:1:0x…"))?;
         Ok(Self { chain: chain.parse()?, address: address.parse()? })
     }
 }

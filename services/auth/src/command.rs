@@ -58,7 +58,8 @@ impl TryFrom<pb::CreateChallengeRequest> for NewChallenge {
 /// A signed challenge.
 pub fn login(request: &pb::LoginRequest) -> Result<(ChallengeId, Signature), Failure> {
     let challenge = id("challenge_id", &request.challenge_id)?;
-    let signature = Signature::from_hex(&request.signature).map_err(|what| Failure::invalid_field("signature", what.to_string()))?;
+    let signature =
+        Signature::from_hex(&request.signature).map_err(|what| Failure::invalid_field("signature", what.to_string()))?;
     Ok((challenge, signature))
 }
 
@@ -171,7 +172,9 @@ impl TryFrom<pb::IssuePlaybackTokenRequest> for PlaybackGrant {
         if !(1..=PLAYBACK_TTL_SECONDS).contains(&request.ttl_seconds) {
             return Err(Failure::invalid_field("ttl_seconds", format!("must be 1 to {PLAYBACK_TTL_SECONDS}")));
         }
-        let is_subject = request.subject.is_empty() || request.subject.parse::<AccountId>().is_ok() || request.subject.parse::<Wallet>().is_ok();
+        let is_subject = request.subject.is_empty()
+            || request.subject.parse::<AccountId>().is_ok()
+            || request.subject.parse::<Wallet>().is_ok();
         if !is_subject {
             return Err(Failure::invalid_field("subject", "must be a CAIP-10 wallet, an account id, or empty"));
         }

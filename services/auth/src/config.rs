@@ -68,7 +68,8 @@ impl ServiceConfig for Config {
             return Err("auth.default_role must be viewer or creator; operators are named in operator_wallets".to_owned());
         }
         for origin in &self.allowed_origins {
-            origins::parse(origin).ok_or_else(|| format!("auth.allowed_origins: {origin:?} must look like https://video.example"))?;
+            origins::parse(origin)
+                .ok_or_else(|| format!("auth.allowed_origins: {origin:?} must look like https://video.example"))?;
         }
         within("challenge_ttl_seconds", self.challenge_ttl_seconds, 10, 3600)?;
         within("challenges_per_address", self.challenges_per_address, 1, 1000)?;

@@ -45,7 +45,10 @@ impl AuthService for Handler {
         Ok(Response::new(pb::LoginResponse { access_token, refresh_token, expires_at, account }))
     }
 
-    async fn refresh_token(&self, request: Request<pb::RefreshTokenRequest>) -> Result<Response<pb::RefreshTokenResponse>, Status> {
+    async fn refresh_token(
+        &self,
+        request: Request<pb::RefreshTokenRequest>,
+    ) -> Result<Response<pb::RefreshTokenResponse>, Status> {
         let signed_in = self.engine.refresh(&request.get_ref().refresh_token).await?;
         let SignedIn { access_token, refresh_token, expires_at, account } = signed_in;
         let (expires_at, account) = (Some(to_timestamp(expires_at)), Some(account.into()));
@@ -73,7 +76,10 @@ impl AuthService for Handler {
         Ok(Response::new(pb::SetAccountRoleResponse { account: Some(account.into()) }))
     }
 
-    async fn list_accounts(&self, request: Request<pb::ListAccountsRequest>) -> Result<Response<pb::ListAccountsResponse>, Status> {
+    async fn list_accounts(
+        &self,
+        request: Request<pb::ListAccountsRequest>,
+    ) -> Result<Response<pb::ListAccountsResponse>, Status> {
         let request = request.into_inner();
         let page = self.engine.list_accounts(request.page_size, &request.page_token).await?;
         let accounts = page.accounts.into_iter().map(Into::into).collect();
@@ -110,7 +116,10 @@ impl AuthService for Handler {
         Ok(Response::new(pb::VerifyTokenResponse { valid: true, account: Some(encode(account)), expires_at }))
     }
 
-    async fn create_api_key(&self, request: Request<pb::CreateApiKeyRequest>) -> Result<Response<pb::CreateApiKeyResponse>, Status> {
+    async fn create_api_key(
+        &self,
+        request: Request<pb::CreateApiKeyRequest>,
+    ) -> Result<Response<pb::CreateApiKeyResponse>, Status> {
         let request = request.into_inner();
         let (name, role) = (command::api_key_name(&request.name)?, command::role(request.role)?);
         let made = self.engine.create_api_key(&name, role).await?;
@@ -124,7 +133,10 @@ impl AuthService for Handler {
         Ok(Response::new(pb::ListApiKeysResponse { api_keys, next_page_token: page.next_page_token }))
     }
 
-    async fn revoke_api_key(&self, request: Request<pb::RevokeApiKeyRequest>) -> Result<Response<pb::RevokeApiKeyResponse>, Status> {
+    async fn revoke_api_key(
+        &self,
+        request: Request<pb::RevokeApiKeyRequest>,
+    ) -> Result<Response<pb::RevokeApiKeyResponse>, Status> {
         let id = command::api_key_id(&request.get_ref().key_id)?;
         let key = self.engine.revoke_api_key(&id).await?;
         Ok(Response::new(pb::RevokeApiKeyResponse { api_key: Some(key.into()) }))
@@ -144,7 +156,10 @@ impl AuthService for Handler {
         Ok(Response::new(pb::ExplainGateResponse { decision: Some(decision.into()) }))
     }
 
-    async fn evaluate_gates(&self, request: Request<pb::EvaluateGatesRequest>) -> Result<Response<pb::EvaluateGatesResponse>, Status> {
+    async fn evaluate_gates(
+        &self,
+        request: Request<pb::EvaluateGatesRequest>,
+    ) -> Result<Response<pb::EvaluateGatesResponse>, Status> {
         let queries = command::evaluate(request.into_inner())?;
         let decisions = self.engine.evaluate(queries).await.into_iter().map(Into::into).collect();
         Ok(Response::new(pb::EvaluateGatesResponse { decisions }))

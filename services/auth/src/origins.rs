@@ -24,7 +24,8 @@ pub fn parse(text: &str) -> Option<Origin> {
     let uri: Uri = text.strip_suffix('/').unwrap_or(text).parse().ok()?;
     let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"))?.to_owned();
     let authority = uri.authority()?;
-    let has_more = !matches!(uri.path(), "" | "/") || uri.query().is_some() || authority.as_str().contains('@') || text.ends_with("//");
+    let has_more =
+        !matches!(uri.path(), "" | "/") || uri.query().is_some() || authority.as_str().contains('@') || text.ends_with("//");
     if has_more || authority.host().is_empty() {
         return None;
     }
@@ -72,7 +73,8 @@ impl Origins {
 
 /// `localhost` and `127.0.0.1` are the same machine to the person who types them.
 fn twin(origin: &Origin) -> Option<Origin> {
-    let (host, port) = origin.authority.split_once(':').map_or((origin.authority.as_str(), None), |(host, port)| (host, Some(port)));
+    let (host, port) =
+        origin.authority.split_once(':').map_or((origin.authority.as_str(), None), |(host, port)| (host, Some(port)));
     let other = match host {
         "localhost" => "127.0.0.1",
         "127.0.0.1" => "localhost",
@@ -92,7 +94,13 @@ mod tests {
         for good in ["", "http://localhost:9090", "http://127.0.0.1:9090/", "http://LOCALHOST:9090"] {
             assert!(origins.find(good).is_some(), "{good}");
         }
-        for bad in ["https://localhost:9090", "http://localhost", "http://localhost:9090.evil.example", "http://evil@localhost:9090", "null"] {
+        for bad in [
+            "https://localhost:9090",
+            "http://localhost",
+            "http://localhost:9090.evil.example",
+            "http://evil@localhost:9090",
+            "null",
+        ] {
             assert!(origins.find(bad).is_none(), "{bad}");
         }
     }

@@ -56,7 +56,9 @@ impl streamgate_runtime::App for App {
 fn operators(wallets: &[String]) -> Result<HashSet<Address>, String> {
     let read = |text: &String| match text.parse::<Address>() {
         Ok(address) => Ok(address),
-        Err(what) => text.parse::<Wallet>().map(|wallet| wallet.address).map_err(|_| format!("operator_wallets: {text:?} {what}")),
+        Err(what) => {
+            text.parse::<Wallet>().map(|wallet| wallet.address).map_err(|_| format!("operator_wallets: {text:?} {what}"))
+        }
     };
     wallets.iter().map(read).collect()
 }

@@ -62,7 +62,9 @@ async fn an_expired_challenge_signs_nobody_in() {
 async fn a_challenge_is_made_for_our_own_origins_only() {
     let service = Service::with(Config { allowed_origins: vec!["https://video.example".into()], ..Config::default() }).await;
     let address = Wallet::new(1).address();
-    for (origin, domain) in [(ORIGIN, "localhost:9090"), ("http://127.0.0.1:9090", "127.0.0.1:9090"), ("https://video.example", "video.example")] {
+    for (origin, domain) in
+        [(ORIGIN, "localhost:9090"), ("http://127.0.0.1:9090", "127.0.0.1:9090"), ("https://video.example", "video.example")]
+    {
         let challenge = service.try_challenge(address, origin).await.unwrap();
         assert!(challenge.message.starts_with(&format!("{domain} wants")), "{}", challenge.message);
         assert!(challenge.message.contains(&format!("\nURI: {origin}\n")));
@@ -78,7 +80,8 @@ async fn an_altered_text_or_another_key_is_refused_and_five_failures_use_the_cha
     let (wallet, other) = (Wallet::new(1), Wallet::new(2));
     let challenge = service.challenge(wallet.address()).await;
     let foreign = challenge.message.replace("localhost:9090", "evil.example");
-    let wrong = [wallet.sign(&foreign), other.sign(&challenge.message), wallet.sign(&format!("{} ", challenge.message)), wallet.sign("")];
+    let wrong =
+        [wallet.sign(&foreign), other.sign(&challenge.message), wallet.sign(&format!("{} ", challenge.message)), wallet.sign("")];
     for signature in wrong {
         assert_eq!(reason(service.login(&challenge.challenge_id, signature).await), "signature_invalid");
     }
@@ -104,7 +107,8 @@ async fn a_flood_of_challenges_stays_bounded_and_the_newest_work() {
     for seed in 10..30 {
         service.challenge(Wallet::new(seed).address()).await;
     }
-    let (rows,): (i64,) = sqlx::query_as("SELECT count(*) FROM challenges").fetch_one(service.database().await.pool()).await.unwrap();
+    let (rows,): (i64,) =
+        sqlx::query_as("SELECT count(*) FROM challenges").fetch_one(service.database().await.pool()).await.unwrap();
     assert!(rows <= 10, "{rows} rows");
     service.sign_in(&wallet).await;
 }
@@ -233,7 +237,10 @@ async fn a_playback_token_is_bound_and_is_no_access_token() {
     let issued = mesh.issue_playback_token(request.clone()).await.unwrap().into_inner();
     let jwks = Jwks::from(mesh.get_jwks(pb::GetJwksRequest {}).await.unwrap().get_ref());
     let claims = verify_playback(&issued.token, &jwks, now_ms()).unwrap();
-    assert_eq!((claims.sid, claims.pid, claims.cid, claims.gate), (session.into(), playback.into(), content.into(), request.gate_hash.clone()));
+    assert_eq!(
+        (claims.sid, claims.pid, claims.cid, claims.gate),
+        (session.into(), playback.into(), content.into(), request.gate_hash.clone())
+    );
     assert_eq!(reason(service.account(&issued.token).await), "token_invalid");
     assert!(verify_playback(&issued.token, &jwks, now_ms() + 61_000).is_err());
 
@@ -271,7 +278,11 @@ async fn a_token_that_is_altered_foreign_or_expired_is_refused() {
 async fn a_signature_is_the_signers_and_nobody_elses() {
     let service = Service::start().await;
     let wallet = Wallet::new(1);
-    let ask = |address: String, message: &str, signature: String| pb::VerifySignatureRequest { address, message: message.into(), signature };
+    let ask = |address: String, message: &str, signature: String| pb::VerifySignatureRequest {
+        address,
+        message: message.into(),
+        signature,
+    };
     let own = wallet.address().to_string();
     let cases = [
         (ask(own.clone(), "hello", wallet.sign("hello")), true),

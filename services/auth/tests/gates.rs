@@ -78,7 +78,10 @@ async fn a_holder_is_told_yes_a_stranger_no_and_nobody_is_told_no_when_it_is_unk
 async fn many_gates_are_answered_in_order() {
     let (service, _folder) = service().await;
     let holder = format!("eip155:1:{}", Wallet::new(1).address());
-    let query = |gate: Option<Rule>, accounts: &[&String]| pb::GateQuery { gate, accounts: accounts.iter().map(|a| (*a).clone()).collect() };
+    let query = |gate: Option<Rule>, accounts: &[&String]| pb::GateQuery {
+        gate,
+        accounts: accounts.iter().map(|a| (*a).clone()).collect(),
+    };
     let queries = vec![
         query(rule(Kind::Erc721(nft("eip155:31337"))), &[&holder]),
         query(rule(Kind::Erc721(nft("eip155:31337"))), &[]),

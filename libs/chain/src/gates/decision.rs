@@ -47,7 +47,9 @@ impl Decision {
         let unmet = match (result.verdict, gate.root()) {
             (Verdict::Granted, _) => Vec::new(),
             // A denial is explained by what failed; what could not be read would only confuse.
-            (verdict, Rule::All(_)) => result.rules.iter().filter(|rule| rule.verdict == verdict).map(|rule| rule.description.clone()).collect(),
+            (verdict, Rule::All(_)) => {
+                result.rules.iter().filter(|rule| rule.verdict == verdict).map(|rule| rule.description.clone()).collect()
+            }
             _ => vec![result.description.clone()],
         };
         Self { verdict: result.verdict, unmet, blocks: blocks.into_iter().collect(), result, checked_at }

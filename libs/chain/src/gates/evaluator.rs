@@ -211,3 +211,34 @@ fn describe(leaf: &Leaf, chain: ChainId, holder: Address, value: &Result<Value, 
         Err(why) => why.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use streamgate_core::evm::Uint256;
+
+    use super::*;
+
+    #[test]
+    fn a_grant_is_believed_for_seconds_a_denial_shorter_and_the_unknown_never() {
+        let holder = Address::new([1; 20]);
+        let leaf = Leaf::Native { chain: ChainId::ETHEREUM, min: Uint256::from_u64(5) };
+        let holding = |amount| Known { value: Ok(Value::Amount(Uint256::from_u64(amount))), block: None };
+        assert_eq!(believed_for(&leaf, holder, &holding(5)), Duration::from_secs(5));
+        assert_eq!(believed_for(&leaf, holder, &holding(4)), Duration::from_secs(1));
+        assert_eq!(believed_for(&leaf, holder, &Known::unknown("x")), Duration::ZERO);
+    }
+
+    #[test]
+    fn nobodys_address_is_never_a_holder() {
+        let wallet = Wallet { chain: ChainId::ETHEREUM, address: Address::ZERO };
+        let answer = answer(&Leaf::SignedIn, &Subject::of(&[wallet]), &HashMap::new(), 0);
+        assert_eq!(answer.verdict, Verdict::Denied);
+    }
+
+    #[test]
+    fn a_window_is_open_from_its_first_moment_until_before_its_last() {
+        let leaf = Leaf::TimeWindow { from: Some(10), until: Some(20) };
+        let at = |now| answer(&leaf, &Subject::of(&[]), &HashMap::new(), now).verdict == Verdict::Granted;
+        assert_eq!([9, 10, 19, 20].map(at), [false, true, true, false]);
+    }
+}

@@ -93,7 +93,8 @@ impl Facts {
             Some(reader) => ask(reader.as_ref(), &facts).await,
             None => vec![Known::unknown(format!("no endpoint is configured for {chain}")); facts.len()],
         };
-        let found: HashMap<Fact, Remembered> = facts.into_iter().zip(known.into_iter().map(|known| Remembered { known, since })).collect();
+        let found: HashMap<Fact, Remembered> =
+            facts.into_iter().zip(known.into_iter().map(|known| Remembered { known, since })).collect();
         // What is not known is not remembered: the next one asks again.
         for (fact, remembered) in found.iter().filter(|(_, r)| r.known.value.is_ok()) {
             self.memory.insert(fact.clone(), remembered.clone()).await;

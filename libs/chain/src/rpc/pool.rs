@@ -46,7 +46,9 @@ impl Pool {
 
     fn ordered(&self) -> Vec<&Endpoint> {
         let mut endpoints: Vec<&Endpoint> = self.endpoints.iter().collect();
-        endpoints.sort_by(|a, b| (a.is_resting(), a.score()).partial_cmp(&(b.is_resting(), b.score())).unwrap_or(std::cmp::Ordering::Equal));
+        endpoints.sort_by(|a, b| {
+            (a.is_resting(), a.score()).partial_cmp(&(b.is_resting(), b.score())).unwrap_or(std::cmp::Ordering::Equal)
+        });
         endpoints
     }
 

@@ -78,10 +78,8 @@ async fn aggregated(
 ) -> Result<(), Fault> {
     let places: Vec<usize> = (0..calls.len()).collect();
     let chunks: Vec<&[usize]> = places.chunks(limits.calls_per_request).collect();
-    let inputs: Vec<Vec<u8>> = chunks
-        .iter()
-        .map(|chunk| abi::aggregate(&chunk.iter().map(|place| inner(&calls[*place])).collect::<Vec<_>>()))
-        .collect();
+    let inputs: Vec<Vec<u8>> =
+        chunks.iter().map(|chunk| abi::aggregate(&chunk.iter().map(|place| inner(&calls[*place])).collect::<Vec<_>>())).collect();
     let told = ask_at(endpoint, block, |pin| inputs.iter().map(|input| eth_call(abi::MULTICALL3, input, pin)).collect()).await?;
     for (chunk, told) in chunks.into_iter().zip(told) {
         let Told::Result(value) = told else { continue };
@@ -109,12 +107,18 @@ async fn one_by_one(
     places: &[usize],
     limits: &Limits,
 ) -> Result<Vec<(usize, Answer)>, Fault> {
-    let chunks: Vec<_> = places.chunks(limits.calls_per_request).map(|chunk| chunk_of_singles(endpoint, block, calls, chunk)).collect();
+    let chunks: Vec<_> =
+        places.chunks(limits.calls_per_request).map(|chunk| chunk_of_singles(endpoint, block, calls, chunk)).collect();
     let answers: Vec<Vec<_>> = stream::iter(chunks).buffered(REQUESTS_AT_ONCE).try_collect().await?;
     Ok(answers.into_iter().flatten().collect())
 }
 
-async fn chunk_of_singles(endpoint: &Endpoint, block: BlockRef, calls: &[Call], places: &[usize]) -> Result<Vec<(usize, Answer)>, Fault> {
+async fn chunk_of_singles(
+    endpoint: &Endpoint,
+    block: BlockRef,
+    calls: &[Call],
+    places: &[usize],
+) -> Result<Vec<(usize, Answer)>, Fault> {
     let told = ask_at(endpoint, block, |pin| places.iter().map(|place| single(&calls[*place], pin)).collect()).await?;
     Ok(places.iter().zip(told).map(|(place, told)| (*place, answer(&calls[*place], told))).collect())
 }
@@ -153,12 +157,10 @@ fn answer(call: &Call, told: Told) -> Answer {
             Answer::Unusable(format!("the contract could not be run (code {code})"))
         }
         (_, Told::Error { code, .. }) => Answer::Failed(format!("an endpoint refused the read (code {code})")),
-        (Call::CoinBalance(_), Told::Result(value)) => {
-            wire::quantity_word(&value).map_or_else(|| Answer::Failed("an endpoint gave a balance that is no number".to_owned()), Answer::Word)
-        }
-        (Call::View { .. }, Told::Result(value)) => {
-            wire::data(&value).map_or_else(|| Answer::Failed("an endpoint gave an answer that is no data".to_owned()), |bytes| word(&bytes))
-        }
+        (Call::CoinBalance(_), Told::Result(value)) => wire::quantity_word(&value)
+            .map_or_else(|| Answer::Failed("an endpoint gave a balance that is no number".to_owned()), Answer::Word),
+        (Call::View { .. }, Told::Result(value)) => wire::data(&value)
+            .map_or_else(|| Answer::Failed("an endpoint gave an answer that is no data".to_owned()), |bytes| word(&bytes)),
     }
 }
 
@@ -166,7 +168,9 @@ fn answer(call: &Call, told: Told) -> Answer {
 fn word(bytes: &[u8]) -> Answer {
     match bytes {
         [] => Answer::Empty,
-        bytes => <[u8; 32]>::try_from(bytes)
-            .map_or_else(|_| Answer::Unusable(format!("the contract's answer has {} bytes instead of 32", bytes.len())), Answer::Word),
+        bytes => <[u8; 32]>::try_from(bytes).map_or_else(
+            |_| Answer::Unusable(format!("the contract's answer has {} bytes instead of 32", bytes.len())),
+            Answer::Word,
+        ),
     }
 }

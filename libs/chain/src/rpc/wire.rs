@@ -15,7 +15,10 @@ pub(super) struct Ask {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Told {
     Result(Value),
-    Error { code: i64, message: String },
+    Error {
+        code: i64,
+        message: String,
+    },
     /// The endpoint left it out of the batch.
     Missing,
 }

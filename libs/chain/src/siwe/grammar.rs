@@ -101,7 +101,8 @@ pub(super) fn moment(text: &str) -> Result<UnixMillis, BadMoment> {
         return Err(BadMoment);
     }
     let shape = b"0000-00-00T00:00:00";
-    let date_is_shaped = shape.iter().zip(bytes).all(|(want, got)| if *want == b'0' { got.is_ascii_digit() } else { want == got });
+    let date_is_shaped =
+        shape.iter().zip(bytes).all(|(want, got)| if *want == b'0' { got.is_ascii_digit() } else { want == got });
     let mut zone = &text[19..];
     if let Some(fraction) = zone.strip_prefix('.') {
         let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();

@@ -89,9 +89,14 @@ pub(super) fn check(draft: Draft) -> Result<Message, BadMessage> {
 
     field(draft.scheme.as_deref().is_none_or(grammar::is_scheme), "scheme", "must be a URI scheme")?;
     field(grammar::is_authority(&draft.domain), "domain", "must be an RFC 3986 authority")?;
-    let address: Address = draft.address.parse().map_err(|_| BadMessage::Field { field: "address", what: "must be an address" })?;
+    let address: Address =
+        draft.address.parse().map_err(|_| BadMessage::Field { field: "address", what: "must be an address" })?;
     field(address.to_string() == draft.address, "address", "must carry its EIP-55 checksum")?;
-    field(draft.statement.as_deref().is_none_or(grammar::is_statement), "statement", "must be one line of URI characters and spaces")?;
+    field(
+        draft.statement.as_deref().is_none_or(grammar::is_statement),
+        "statement",
+        "must be one line of URI characters and spaces",
+    )?;
     field(grammar::is_uri(&draft.uri), "URI", "must be an RFC 3986 URI")?;
     field(draft.version == "1", "version", "must be 1")?;
     let digits = !draft.chain_id.is_empty() && draft.chain_id.bytes().all(|b| b.is_ascii_digit());

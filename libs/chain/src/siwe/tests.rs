@@ -1,26 +1,17 @@
-use std::path::PathBuf;
-
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
 use super::*;
 use crate::signature::Signature;
 
-/// A file of the public vectors, which are read where they lie and are not part of the project.
 fn vectors(name: &str) -> Option<Map<String, Value>> {
-    let folder = std::env::var_os("STREAMGATE_VECTORS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vectors"), PathBuf::from);
-    let path = folder.join("siwe").join(name);
-    let Ok(text) = std::fs::read_to_string(&path) else {
-        println!("skipped: no public vectors at {} (STREAMGATE_VECTORS names their folder)", path.display());
-        return None;
-    };
-    Some(serde_json::from_str(&text).unwrap())
+    crate::vectors::read(&format!("siwe/{name}")).map(|text| serde_json::from_str(&text).unwrap())
 }
 
 fn draft(fields: &Value) -> Draft {
     let text = |key: &str| fields.get(key).and_then(|value| value.as_str().map(str::to_owned));
-    let chain_id = fields.get("chainId").map(|value| value.as_u64().map_or_else(|| value.to_string(), |number| number.to_string()));
+    let chain_id =
+        fields.get("chainId").map(|value| value.as_u64().map_or_else(|| value.to_string(), |number| number.to_string()));
     let resources = fields.get("resources").and_then(Value::as_array);
     Draft {
         scheme: text("scheme"),

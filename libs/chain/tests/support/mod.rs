@@ -147,16 +147,27 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, body: String) -> Respons
         Fault::Throttles => return plain(429, ""),
         Fault::Html => return plain(200, "<html>maintenance</html>"),
         Fault::Redirects => {
-            return Response::builder().status(StatusCode::TEMPORARY_REDIRECT).header("location", "/elsewhere").body(Body::empty()).unwrap();
+            return Response::builder()
+                .status(StatusCode::TEMPORARY_REDIRECT)
+                .header("location", "/elsewhere")
+                .body(Body::empty())
+                .unwrap();
         }
         Fault::Floods => return plain(200, &"[".repeat(5 * 1024 * 1024)),
-        Fault::OneObject => return plain(200, &json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32600, "message": "no batches"}}).to_string()),
+        Fault::OneObject => {
+            return plain(
+                200,
+                &json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32600, "message": "no batches"}}).to_string(),
+            );
+        }
         _ => {}
     }
     let asks: Vec<Value> = serde_json::from_str(&body).unwrap();
     let mut told: Vec<Value> = asks.iter().map(|ask| item(&world, ask)).collect();
     match fault {
-        Fault::DropsCalls => told = told.into_iter().zip(&asks).filter(|(_, ask)| ask["method"] != "eth_call").map(|(told, _)| told).collect(),
+        Fault::DropsCalls => {
+            told = told.into_iter().zip(&asks).filter(|(_, ask)| ask["method"] != "eth_call").map(|(told, _)| told).collect()
+        }
         Fault::DropsEverything => told.clear(),
         Fault::WrongIds => told.iter_mut().for_each(|told| told["id"] = json!(told["id"].as_u64().unwrap() + 100)),
         Fault::ResultAndError => told.iter_mut().for_each(|told| told["error"] = json!({"code": 1, "message": "and yet"})),
@@ -207,7 +218,11 @@ fn call(world: &mut World, params: &Value) -> Result<Value, (i64, &'static str)>
     }
     let to: Address = params[0]["to"].as_str().unwrap().parse().unwrap();
     let input = hex::decode(&params[0]["data"].as_str().unwrap()[2..]).unwrap();
-    let output = if to == MULTICALL3 { aggregate(world, &input)? } else { run(world, to, &input).map_err(|()| (3, "execution reverted"))? };
+    let output = if to == MULTICALL3 {
+        aggregate(world, &input)?
+    } else {
+        run(world, to, &input).map_err(|()| (3, "execution reverted"))?
+    };
     Ok(json!(format!("0x{}", hex::encode(output))))
 }
 

@@ -38,7 +38,8 @@ fn leaf_text(leaf: &Leaf) -> String {
         Leaf::Erc20 { chain, contract, min } => format!("erc20({chain}/{}>={min})", contract.lower()),
         Leaf::Native { chain, min } => format!("native({chain}>={min})"),
         Leaf::Wallets(wallets) => {
-            let mut texts: Vec<String> = wallets.iter().map(|wallet| format!("{}:{}", wallet.chain, wallet.address.lower())).collect();
+            let mut texts: Vec<String> =
+                wallets.iter().map(|wallet| format!("{}:{}", wallet.chain, wallet.address.lower())).collect();
             texts.sort();
             texts.dedup();
             format!("wallets({})", texts.join(","))

@@ -64,7 +64,8 @@ impl Reader {
             self.fault(format!("{path}.rules"), format!("must hold at most {MAX_LEAVES} rules"));
             return None;
         }
-        let read = rules.into_iter().enumerate().map(|(place, rule)| self.rule(rule, &format!("{path}.rules[{place}]"), level + 1));
+        let read =
+            rules.into_iter().enumerate().map(|(place, rule)| self.rule(rule, &format!("{path}.rules[{place}]"), level + 1));
         // Collected before it is judged, so that the faults of every rule are found.
         read.collect::<Vec<_>>().into_iter().collect()
     }

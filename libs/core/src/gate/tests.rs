@@ -104,7 +104,10 @@ fn at_least_needs_a_reachable_number() {
 #[test]
 fn windows_and_wallets_are_checked() {
     let window = |from: Option<i64>, until: Option<i64>| {
-        wire(Kind::TimeWindow(pb::TimeWindow { from: from.map(crate::time::to_timestamp), until: until.map(crate::time::to_timestamp) }))
+        wire(Kind::TimeWindow(pb::TimeWindow {
+            from: from.map(crate::time::to_timestamp),
+            until: until.map(crate::time::to_timestamp),
+        }))
     };
     assert!(Gate::try_from(window(Some(0), Some(1))).is_ok());
     assert!(Gate::try_from(window(None, None)).is_err());

@@ -60,7 +60,10 @@ pub struct ApiKeyPage {
 impl FromRow<'_, SqliteRow> for ApiKeyRow {
     fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
         let (id, role): (String, String) = (row.try_get("id")?, row.try_get("role")?);
-        let bad = |index: &str, source: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::ColumnDecode { index: index.to_owned(), source };
+        let bad = |index: &str, source: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::ColumnDecode {
+            index: index.to_owned(),
+            source,
+        };
         Ok(Self {
             id: id.parse().map_err(|e: streamgate_core::ids::BadId| bad("id", e.into()))?,
             name: row.try_get("name")?,

@@ -33,7 +33,10 @@ impl Engine {
     /// An origin that is not allowed, or no database.
     pub async fn create_challenge(&self, address: Address, chain: ChainId, origin: &str) -> Result<Challenge, Error> {
         let origin = self.settings.origins.find(origin).ok_or_else(|| {
-            Failure::invalid_field("origin", "is not one that this platform serves; the operator can add it to auth.allowed_origins")
+            Failure::invalid_field(
+                "origin",
+                "is not one that this platform serves; the operator can add it to auth.allowed_origins",
+            )
         })?;
         let now = now_ms();
         // The message shows whole seconds, so it expires at one.
@@ -58,7 +61,14 @@ impl Engine {
         Ok(challenge)
     }
 
-    async fn keep(&self, challenge: &Challenge, address: Address, domain: &str, nonce: &str, now: UnixMillis) -> Result<(), Error> {
+    async fn keep(
+        &self,
+        challenge: &Challenge,
+        address: Address,
+        domain: &str,
+        nonce: &str,
+        now: UnixMillis,
+    ) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
         self.make_room(&mut tx, address, now).await?;
         sqlx::query(

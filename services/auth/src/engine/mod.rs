@@ -7,8 +7,8 @@ mod gates;
 pub mod offline;
 mod random;
 mod refresh;
-mod signing_keys;
 mod sign_in;
+mod signing_keys;
 mod tokens;
 
 use std::{collections::HashSet, sync::Arc};

@@ -96,7 +96,10 @@ async fn read(tx: &mut Transaction) -> Result<Vec<(Vec<u8>, i64)>, Error> {
 async fn add(tx: &mut Transaction, now: UnixMillis) -> Result<(), Error> {
     let seed: [u8; 32] = random::bytes()?;
     let kid = public_key(&pair(&seed)?).kid;
-    sqlx::query("UPDATE signing_keys SET withdraw_at = ?1 WHERE withdraw_at IS NULL").bind(now + OVERLAP_MS).execute(&mut **tx).await?;
+    sqlx::query("UPDATE signing_keys SET withdraw_at = ?1 WHERE withdraw_at IS NULL")
+        .bind(now + OVERLAP_MS)
+        .execute(&mut **tx)
+        .await?;
     sqlx::query("INSERT INTO signing_keys (kid, seed, created_at) VALUES (?1, ?2, ?3)")
         .bind(&kid)
         .bind(seed.as_slice())

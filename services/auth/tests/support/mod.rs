@@ -69,6 +69,7 @@ impl Service {
         boot.common.chains = chains.iter().map(|(chain, url)| (*chain, vec![url.clone()])).collect();
         let service = App::build(boot).await.unwrap();
         let running = testing::serve(ServiceName::Auth, service).await.unwrap();
+        #[allow(clippy::disallowed_methods, reason = "a test calls as a stranger, without the mesh")]
         let channel = Channel::from_shared(running.url(ServiceName::Auth).to_owned()).unwrap().connect_lazy();
         Self { running, folder, channel, _temporary: None }
     }
