@@ -40,10 +40,10 @@ test: build-for-tests
 test-system FILTER="": build-for-tests
     cargo test -p streamgate-integration {{ if FILTER == "" { "" } else { "--test " + FILTER } }} -- --nocapture
 
-# The real binaries that system tests start.
+# The real binaries that system tests start. The whole workspace, so that `test` finds the same features built.
 [private]
 build-for-tests:
-    cargo build {{ bins }} --bins
+    cargo build --workspace --bins
 
 # One crate: `just check-crate upload`.
 check-crate NAME:
