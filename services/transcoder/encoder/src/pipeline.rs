@@ -85,10 +85,14 @@ pub fn run(places: &Places, spec: &EncodeSpec) -> Result<(), Refusal> {
         entries: Mutex::default(),
     });
     let pipeline = build(&places.input, &run)?;
-    let ended = follow(&pipeline, &run);
-    let _ = pipeline.set_state(gst::State::Null);
-    ended?;
-    report_done(&run)
+    if let Err(refusal) = follow(&pipeline, &run) {
+        // A source that broke may hold its threads for ever; the end of the process takes them along.
+        std::mem::forget(pipeline);
+        return Err(refusal);
+    }
+    let reported = report_done(&run);
+    std::mem::forget(pipeline);
+    reported
 }
 
 fn report_done(run: &Run) -> Result<(), Refusal> {
@@ -124,6 +128,8 @@ fn build(input: &Path, run: &Arc<Run>) -> Result<gst::Pipeline, Refusal> {
 /// Plays until the end, or until what was there is made.
 fn follow(pipeline: &gst::Pipeline, run: &Arc<Run>) -> Result<(), Refusal> {
     let bus = pipeline.bus().ok_or_else(|| Refusal::internal("the pipeline has no bus"))?;
+    let begun = Instant::now();
+    let patience = Duration::from_millis(run.spec.limits.probe_timeout_ms);
     let mut told = (0, 0);
     let mut last_look = Instant::now();
     let mut draining: Option<(Instant, Refusal)> = None;
@@ -153,9 +159,12 @@ fn follow(pipeline: &gst::Pipeline, run: &Arc<Run>) -> Result<(), Refusal> {
             }
             _ => {}
         }
+        let nothing_decoded = run.decoded.load(Ordering::Relaxed) == 0;
+        if nothing_decoded && begun.elapsed() > patience {
+            return Err(Refusal::damaged("not one frame could be decoded in time"));
+        }
         if let Some((since, refusal)) = &draining {
-            let entered = run.decoded.load(Ordering::Relaxed) > 0;
-            if !entered {
+            if nothing_decoded {
                 return Err(refusal.clone());
             }
             if since.elapsed() > DRAIN {

@@ -75,7 +75,7 @@ pub fn plan(input: &Path, spec: &EncodeSpec) -> Result<Plan, Refusal> {
     if size == 0 {
         return Err(Refusal::new("empty_file", "the file is empty; the upload may have been cut off before it began"));
     }
-    let info = discover(input, &spec.limits).map_err(|refusal| if is_cut_mp4(input) { cut_off() } else { refusal })?;
+    let info = discover(input, &spec.limits).map_err(|refusal| explained(input, refusal))?;
     let claimed_ms = info.duration().map_or(0, gst::ClockTime::mseconds);
     if claimed_ms > spec.limits.max_duration_ms {
         let hours = spec.limits.max_duration_ms / 3_600_000;
@@ -84,7 +84,7 @@ pub fn plan(input: &Path, spec: &EncodeSpec) -> Result<Plan, Refusal> {
     let video = info.video_streams().into_iter().find(|stream| !stream.is_image());
     let audio = info.audio_streams().into_iter().next();
     if video.is_none() && audio.is_none() {
-        return Err(if is_cut_mp4(input) { cut_off() } else { no_streams() });
+        return Err(explained(input, no_streams()));
     }
     let picture = video.map(|stream| picture(&info, &stream, spec)).transpose()?;
     let language = audio.as_ref().and_then(pbutils::DiscovererAudioInfo::language).map_or_else(String::new, Into::into);
@@ -157,15 +157,33 @@ pub fn is_hdr(caps: &gst::CapsRef) -> bool {
     parsed.is_some_and(|c| matches!(c.transfer(), T::Smpte2084 | T::AribStdB67))
 }
 
-/// Whether this is an MP4 whose index is missing or whose last box runs past the end.
-fn is_cut_mp4(input: &Path) -> bool {
-    File::open(input).ok().and_then(walk_mp4).unwrap_or(false)
+/// A better reason, where an MP4's outermost boxes give one.
+fn explained(input: &Path, refusal: Refusal) -> Refusal {
+    match File::open(input).ok().and_then(walk_mp4) {
+        Some(Mp4::CutOff) => cut_off(),
+        Some(Mp4::NoTracks) if refusal.reason == "damaged" => no_streams(),
+        _ => refusal,
+    }
 }
 
+/// What an MP4's outermost boxes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mp4 {
+    /// The index is missing, or the last box runs past the end.
+    CutOff,
+    /// The index names no track.
+    NoTracks,
+    /// Nothing is wrong there.
+    Whole,
+}
+
+/// How much of an index is searched for tracks.
+const INDEX_BYTES: u64 = 64 * 1024;
+
 /// Walks the outermost boxes. Absent when it is no MP4.
-fn walk_mp4(mut file: File) -> Option<bool> {
+fn walk_mp4(mut file: File) -> Option<Mp4> {
     let length = file.metadata().ok()?.len();
-    let (mut at, mut first, mut has_index) = (0_u64, true, false);
+    let (mut at, mut tracks) = (0_u64, None);
     // A real file has a handful; a hostile one may have millions.
     for _ in 0..1000 {
         if at >= length {
@@ -173,12 +191,11 @@ fn walk_mp4(mut file: File) -> Option<bool> {
         }
         file.seek(SeekFrom::Start(at)).ok()?;
         let mut head = [0_u8; 16];
-        let read = file.read(&mut head).ok()?;
-        if read < 8 {
-            return Some(!first);
+        if file.read(&mut head).ok()? < 8 {
+            return Some(Mp4::CutOff);
         }
         let name = [head[4], head[5], head[6], head[7]];
-        if first && &name != b"ftyp" || !name.iter().all(|letter| letter.is_ascii_graphic() || *letter == b' ') {
+        if at == 0 && &name != b"ftyp" || !name.iter().all(|letter| letter.is_ascii_graphic() || *letter == b' ') {
             return None;
         }
         let size = match u32::from_be_bytes([head[0], head[1], head[2], head[3]]) {
@@ -189,9 +206,17 @@ fn walk_mp4(mut file: File) -> Option<bool> {
         if size < 8 {
             return None;
         }
-        has_index |= &name == b"moov";
-        first = false;
+        if &name == b"moov" {
+            let mut index = Vec::new();
+            file.by_ref().take(size.min(INDEX_BYTES)).read_to_end(&mut index).ok()?;
+            tracks = Some(index.windows(4).any(|word| word == b"trak") || size > INDEX_BYTES);
+        }
         at = at.checked_add(size)?;
     }
-    Some(!has_index || at > length)
+    Some(match tracks {
+        _ if at > length => Mp4::CutOff,
+        None => Mp4::CutOff,
+        Some(false) => Mp4::NoTracks,
+        Some(true) => Mp4::Whole,
+    })
 }

@@ -43,7 +43,11 @@ pub(super) async fn run(inner: &Inner, claim: &Claim, encoder: &Path, stop: &Can
     tracing::info!(job_id = job.job_id, attempt = job.attempts, resume_from = attempt.resume_from, "job begun");
     let verdict = attempt.encode(encoder, &scratch, stop).await;
     let _ = tokio::fs::remove_dir_all(&scratch).await;
-    let verdict = verdict?;
+    let verdict = match verdict {
+        // A child that says what can't be is broken, however it came to be so.
+        Err(Error::Nonsense(said)) => Verdict::Crashed(said),
+        verdict => verdict?,
+    };
     tracing::info!(job_id = job.job_id, ?verdict, "attempt ended");
     attempt.conclude(verdict).await
 }

@@ -1,0 +1,202 @@
+//! The service over real stores, with encoders that are played by scripts, and once with the real one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod rig;
+
+use std::time::{Duration, Instant};
+
+use rig::{Rig, caller, operator};
+use streamgate_core::{ErrorKind, Failure};
+use streamgate_proto::streamgate::transcoder::v1::{
+    CancelJobRequest, GetJobRequest, GetPresentationRequest, JobState, ListJobsRequest, SubmitJobRequest,
+    transcoder_service_server::TranscoderService as _,
+};
+use streamgate_store::{BlobKey, EventHandler as _};
+use streamgate_transcoder::{Error, NewSegment, find_encoder};
+
+/// Two segments of one rung, and the end.
+const GOOD: &str = "probed v360\nrendition v360\nsegment v360 1\nsegment v360 2\ndone 4000\n";
+
+#[tokio::test]
+async fn an_upload_is_queued_once_and_becomes_a_presentation() {
+    let rig = Rig::start(GOOD).await;
+    let content = rig.upload("owner").await;
+    rig.upload_again(&content, "owner").await;
+    let job = rig.until(&content, JobState::Succeeded).await;
+    assert_eq!((job.attempts, job.partial, job.queue_place), (1, false, 0));
+    let listed = rig.handler.list_jobs(operator(ListJobsRequest::default())).await.unwrap().into_inner();
+    assert!(listed.jobs.is_empty(), "an operator's own list holds no other's jobs");
+    let listed = rig.handler.list_jobs(caller("owner", ListJobsRequest::default())).await.unwrap().into_inner();
+    assert_eq!(listed.jobs.len(), 1);
+
+    let presentation = rig.presentation(&content, 0).await.unwrap();
+    assert!(presentation.complete);
+    let track = presentation.video[0].track.clone().unwrap();
+    assert_eq!(track.segments.iter().map(|s| (s.number, s.start, s.duration)).collect::<Vec<_>>(), [(1, 0, 2000), (2, 2000, 2000)]);
+    for path in track.segments.iter().map(|s| &s.path).chain([&track.init.unwrap().path]) {
+        let key = BlobKey::new(format!("media/{content}/{path}")).unwrap();
+        assert!(rig.engine_blobs().head(&key).await.is_ok(), "{path}");
+    }
+    assert_eq!(rig.presentation(&content, presentation.revision).await, None);
+    assert_eq!(rig.events().await, ["transcoding.started", "rendition.ready", "transcoding.completed"]);
+}
+
+#[tokio::test]
+async fn a_killed_encoder_is_resumed_and_nothing_is_published_twice() {
+    let rig = Rig::start("attempt 1\nprobed v360\nrendition v360\nsegment v360 1\ncrash\nattempt 2\nexpect_resume 2\nprobed v360\nrendition v360\nsegment v360 2\ndone 4000\n").await;
+    let content = rig.upload("owner").await;
+    let job = rig.until(&content, JobState::Succeeded).await;
+    assert_eq!(job.attempts, 2);
+    let presentation = rig.presentation(&content, 0).await.unwrap();
+    assert_eq!(presentation.video[0].track.clone().unwrap().segments.len(), 2);
+    let events = rig.events().await;
+    assert_eq!(events.iter().filter(|event| **event == "rendition.ready").count(), 1);
+    assert_eq!(events.iter().filter(|event| **event == "transcoding.started").count(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_crashes_every_encoder_fails_and_can_be_submitted_again() {
+    let rig = Rig::start("crash\n").await;
+    let content = rig.upload("owner").await;
+    let job = rig.until(&content, JobState::Failed).await;
+    assert_eq!((job.error_reason.as_str(), job.attempts), ("crashed", 3));
+    let again = SubmitJobRequest { content_id: content.clone(), request_id: "r1".to_owned() };
+    let first = rig.handler.submit_job(caller("owner", again.clone())).await.unwrap().into_inner().job.unwrap();
+    let second = rig.handler.submit_job(caller("owner", again)).await.unwrap().into_inner().job.unwrap();
+    assert_eq!(first.job_id, second.job_id);
+    assert_ne!(first.job_id, job.job_id);
+}
+
+#[tokio::test]
+async fn a_refusal_is_final_and_says_why() {
+    let rig = Rig::start("error hdr_not_supported\n").await;
+    let content = rig.upload("owner").await;
+    let job = rig.until(&content, JobState::Failed).await;
+    assert_eq!((job.error_reason.as_str(), job.attempts), ("hdr_not_supported", 1));
+    assert_eq!(rig.events().await, ["transcoding.started", "transcoding.failed"]);
+}
+
+#[tokio::test]
+async fn an_encoder_without_a_sign_of_life_is_killed() {
+    let rig = Rig::start("probed v360\nhang\n").await;
+    let content = rig.upload("owner").await;
+    let job = rig.until(&content, JobState::Failed).await;
+    assert_eq!(job.error_reason, "stalled");
+    rig.until_no_child().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_job_ends_within_two_seconds_and_takes_its_child_along() {
+    let rig = Rig::patient("probed v360\nhang\n").await;
+    let content = rig.upload("owner").await;
+    rig.until_child().await;
+    let job = rig.until(&content, JobState::Running).await;
+    let begun = Instant::now();
+    rig.handler.cancel_job(caller("owner", CancelJobRequest { job_id: job.job_id })).await.unwrap();
+    rig.until(&content, JobState::Cancelled).await;
+    rig.until_no_child().await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(rig.events().await, ["transcoding.started", "transcoding.failed"]);
+}
+
+#[tokio::test]
+async fn an_encoder_that_names_files_outside_its_folder_gets_nothing_published() {
+    let rig = Rig::start("probed v360\nrendition v360\nsteal v360 ../../../etc/passwd\n").await;
+    let content = rig.upload("owner").await;
+    let job = rig.until(&content, JobState::Failed).await;
+    assert_eq!(job.error_reason, "crashed");
+    assert!(rig.presentation(&content, 0).await.unwrap().video.is_empty());
+}
+
+#[tokio::test]
+async fn a_worker_that_stops_gives_its_job_back_and_another_goes_on() {
+    let mut rig = Rig::patient("attempt 1\nprobed v360\nrendition v360\nsegment v360 1\nhang\nattempt 2\nexpect_resume 2\nprobed v360\nrendition v360\nsegment v360 2\ndone 4000\n").await;
+    let content = rig.upload("owner").await;
+    rig.until_segments(&content, 1).await;
+    rig.stop_worker().await;
+    rig.until_no_child().await;
+    assert_eq!(rig.job(&content).await.state(), JobState::Queued);
+    rig.start_worker();
+    assert_eq!(rig.until(&content, JobState::Succeeded).await.attempts, 2);
+}
+
+#[tokio::test]
+async fn who_lost_the_lease_can_publish_nothing() {
+    let rig = Rig::without_worker().await;
+    rig.upload("owner").await;
+    let first = rig.engine.claim("first", Duration::ZERO).await.unwrap().unwrap();
+    let second = rig.claim_again("second").await;
+    assert_eq!(second.fence(), first.fence() + 1);
+    let segment = NewSegment { rendition: "v360".into(), number: 1, start: 0, duration: 1, size_bytes: 1, path: "p".into() };
+    assert!(matches!(rig.engine.add_segment(&first, &segment).await, Err(Error::LeaseLost(_))));
+    assert!(matches!(rig.engine.succeed(&first, 1, false).await, Err(Error::LeaseLost(_))));
+    assert!(matches!(rig.engine.fail(&first, "x", "y").await, Err(Error::LeaseLost(_))));
+    assert!(rig.engine.succeed(&second, 1, false).await.is_ok());
+}
+
+#[tokio::test]
+async fn jobs_are_run_in_order_and_a_waiting_one_knows_its_place() {
+    let rig = Rig::without_worker().await;
+    let (first, second) = (rig.upload("owner").await, rig.upload("owner").await);
+    assert_eq!((rig.job(&first).await.queue_place, rig.job(&second).await.queue_place), (0, 1));
+    let claim = rig.engine.claim("worker", Duration::from_secs(60)).await.unwrap().unwrap();
+    assert_eq!(claim.job.content_id, first);
+    assert_eq!(rig.job(&second).await.queue_place, 1);
+}
+
+#[tokio::test]
+async fn a_deleted_title_loses_its_job_and_its_media() {
+    let rig = Rig::start(GOOD).await;
+    let content = rig.upload("owner").await;
+    rig.until(&content, JobState::Succeeded).await;
+    let path = rig.presentation(&content, 0).await.unwrap().video[0].track.clone().unwrap().segments[0].path.clone();
+    rig.delete(&content).await;
+    rig.engine.purge().await.unwrap();
+    let key = BlobKey::new(format!("media/{content}/{path}")).unwrap();
+    assert!(rig.engine_blobs().head(&key).await.is_err());
+    let request = GetPresentationRequest { content_id: content.clone(), known_revision: 0 };
+    assert!(rig.handler.get_presentation(operator(request)).await.is_err());
+    rig.upload_again(&content, "owner").await;
+    assert!(rig.handler.get_job(caller("owner", GetJobRequest { content_id: content, ..Default::default() })).await.is_err());
+}
+
+#[tokio::test]
+async fn another_account_learns_nothing_of_a_job() {
+    let rig = Rig::without_worker().await;
+    let content = rig.upload("owner").await;
+    let ask = GetJobRequest { content_id: content.clone(), ..Default::default() };
+    let status = rig.handler.get_job(caller("other", ask.clone())).await.unwrap_err();
+    assert_eq!(Failure::from(&status).kind, ErrorKind::NotFound);
+    assert!(rig.handler.get_job(operator(ask)).await.is_ok());
+    let submit = SubmitJobRequest { content_id: content, request_id: String::new() };
+    assert!(rig.handler.submit_job(caller("other", submit)).await.is_err());
+    assert!(rig.handler.get_job(caller("owner", GetJobRequest::default())).await.is_err());
+}
+
+#[tokio::test]
+async fn a_wrong_event_is_refused_for_good() {
+    let rig = Rig::without_worker().await;
+    let event = rig::uploaded("not a content id", "owner");
+    let failure = rig.engine.handle(event).await.unwrap_err();
+    assert_eq!(failure.kind, ErrorKind::InvalidArgument);
+}
+
+#[tokio::test]
+async fn the_real_encoder_makes_a_playable_ladder() {
+    let Ok(encoder) = find_encoder(std::path::Path::new("")) else {
+        println!("skipped: the encoder is not built");
+        return;
+    };
+    let rig = Rig::with_encoder(&encoder).await;
+    let content = rig.upload_fixture("owner").await;
+    let job = rig.until(&content, JobState::Succeeded).await;
+    assert!((job.progress - 1.0).abs() < f64::EPSILON);
+    let presentation = rig.presentation(&content, 0).await.unwrap();
+    let sizes: Vec<_> = presentation.video.iter().map(|v| (v.name.as_str(), v.width, v.height)).collect();
+    assert_eq!(sizes, [("v720", 1280, 720), ("v480", 852, 480), ("v360", 640, 360)]);
+    assert!(presentation.video.iter().all(|v| v.codecs.starts_with("avc1.") && v.track.as_ref().unwrap().segments.len() == 3));
+    assert_eq!(presentation.audio.unwrap().codecs, "mp4a.40.2");
+    assert!(presentation.poster.is_some());
+    assert_eq!(presentation.source_duration_ms, 5312);
+}

@@ -1,0 +1,267 @@
+//! A service whose encoder is a script, and what tests ask of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
+
+use prost::Message as _;
+use streamgate_core::{
+    Account, Caller, Identity, Role, ServiceName,
+    events::event_type,
+    ids::{AccountId, ContentId, EventId, UploadId},
+};
+use streamgate_proto::streamgate::{
+    events::v1::{Event, FileUploaded, MetadataDeleted, event::Payload},
+    media::v1::Presentation,
+    transcoder::v1::{GetJobRequest, GetPresentationRequest, Job, JobState, transcoder_service_server::TranscoderService as _},
+};
+use streamgate_store::{BlobKey, BlobStore, Database, EventHandler as _, Outbox, bytes, open_blobs};
+use streamgate_transcoder::{Claim, Config, Engine, Handler, MIGRATIONS, Metrics, Worker};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::Request;
+
+/// How long a test waits for a state.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// Plays an encoder: reads its part from a file beside it, a step a line.
+const SCRIPT: &str = r#"#!/bin/bash
+[ "$1" = check ] && exit 0
+here=$(dirname "$0"); out=$5; spec=$7
+from=$(sed 's/.*"resume_from":\([0-9]*\).*/\1/' <<<"$spec")
+echo $$ >"$here/pid"
+turn=$(($(cat "$here/turn" 2>/dev/null || echo 0) + 1)); echo $turn >"$here/turn"
+active=1
+while read -r step a b; do
+  [ "$step" = attempt ] && { active=$([ "$a" = "$turn" ] && echo 1 || echo 0); continue; }
+  [ "$active" = 1 ] || continue
+  case $step in
+    probed) echo '{"type":"probed","duration_ms":4000,"width":640,"height":360,"frame_rate":{"num":25,"den":1},"has_video":true,"has_audio":false,"tracks":["'"$a"'"]}';;
+    rendition) mkdir -p "$out/$a"; echo init >"$out/$a/init.mp4"
+      echo '{"type":"rendition","name":"'"$a"'","media":{"kind":"video","width":640,"height":360,"frame_rate":{"num":25,"den":1}},"codecs":"avc1.64001e","timescale":1000,"init_file":"'"$a"'/init.mp4","init_size_bytes":5}';;
+    segment) file=$(printf '%s/%05d.m4s' "$a" "$b"); echo "segment $b" >"$out/$file"
+      echo '{"type":"segment","rendition":"'"$a"'","number":'"$b"',"start":'$(((b-1)*2000))',"duration":2000,"file":"'"$file"'","size_bytes":10}';;
+    steal) echo '{"type":"segment","rendition":"'"$a"'","number":1,"start":0,"duration":2000,"file":"'"$b"'","size_bytes":10}';;
+    expect_resume) [ "$from" = "$a" ] || { echo '{"type":"error","reason":"damaged","detail":"resumed from '"$from"'"}'; exit 2; };;
+    error) echo '{"type":"error","reason":"'"$a"'","detail":"a sentence"}'; exit 2;;
+    done) echo '{"type":"done","duration_ms":'"$a"',"partial":false}'; exit 0;;
+    crash) kill -9 $$;;
+    hang) exec sleep 600;;
+  esac
+done <"$here/part"
+"#;
+
+pub struct Rig {
+    pub engine: Engine,
+    pub handler: Handler,
+    db: Database,
+    blobs: Arc<dyn BlobStore>,
+    folder: TempDir,
+    config: Config,
+    worker: Option<(JoinHandle<()>, CancellationToken)>,
+}
+
+impl Rig {
+    /// A service whose encoder plays `part`, and is soon thought to hang.
+    pub async fn start(part: &str) -> Self {
+        Self::play(part, 2).await
+    }
+
+    /// The same, with an encoder that may hang for long.
+    pub async fn patient(part: &str) -> Self {
+        Self::play(part, 600).await
+    }
+
+    async fn play(part: &str, stall_seconds: u64) -> Self {
+        let mut rig = Self::without_worker().await;
+        let script = rig.folder.path().join("encoder");
+        std::fs::write(&script, SCRIPT).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(rig.folder.path().join("part"), part).unwrap();
+        rig.config = Config { encoder_path: script, stall_seconds, ..rig.config };
+        rig.start_worker();
+        rig
+    }
+
+    pub async fn with_encoder(encoder: &Path) -> Self {
+        let mut rig = Self::without_worker().await;
+        rig.config = Config { encoder_path: encoder.to_owned(), preset: "ultrafast".into(), stall_seconds: 60, ..rig.config };
+        rig.start_worker();
+        rig
+    }
+
+    pub async fn without_worker() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Database::open(&folder.path().join("transcoder.db"), &MIGRATIONS).await.unwrap();
+        let outbox = Outbox::new(db.clone(), ServiceName::Transcoder);
+        let blobs = open_blobs(&folder.path().join("blobs")).unwrap();
+        let engine = Engine::new(db.clone(), outbox, Arc::clone(&blobs), Metrics::default());
+        let config = Config { heartbeat_ms: 200, lease_ms: 2_000, ..Config::default() };
+        Self { handler: Handler::new(engine.clone()), engine, db, blobs, folder, config, worker: None }
+    }
+
+    pub fn start_worker(&mut self) {
+        let stop = CancellationToken::new();
+        let worker = Worker::new(self.engine.clone(), self.config.clone(), self.folder.path());
+        let token = stop.clone();
+        let task = tokio::spawn(async move { worker.run(token).await.unwrap() });
+        self.worker = Some((task, stop));
+    }
+
+    pub async fn stop_worker(&mut self) {
+        let (task, stop) = self.worker.take().unwrap();
+        stop.cancel();
+        task.await.unwrap();
+    }
+
+    pub fn engine_blobs(&self) -> &dyn BlobStore {
+        self.blobs.as_ref()
+    }
+
+    pub async fn upload(&self, owner: &str) -> String {
+        self.upload_bytes(owner, b"source").await
+    }
+
+    pub async fn upload_fixture(&self, owner: &str) -> String {
+        let clip = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../integration/fixtures/bbb-720p25-51.mp4");
+        self.upload_bytes(owner, &std::fs::read(clip).unwrap()).await
+    }
+
+    async fn upload_bytes(&self, owner: &str, body: &[u8]) -> String {
+        let content = ContentId::new().to_string();
+        let event = uploaded(&content, owner);
+        let Some(Payload::FileUploaded(file)) = &event.payload else { unreachable!() };
+        let key = BlobKey::new(file.source_key.as_str()).unwrap();
+        self.blobs.put(&key, bytes(body.to_vec().into())).await.unwrap();
+        self.engine.handle(event.clone()).await.unwrap();
+        // The same event again, and the same upload in another event: neither queues another job.
+        self.engine.handle(event.clone()).await.unwrap();
+        self.engine.handle(Event { id: EventId::new().to_string(), ..event }).await.unwrap();
+        content
+    }
+
+    pub async fn upload_again(&self, content: &str, owner: &str) {
+        if self.find(content).await.is_none() {
+            self.engine.handle(uploaded(content, owner)).await.unwrap();
+        }
+    }
+
+    pub async fn delete(&self, content: &str) {
+        let payload = Payload::MetadataDeleted(MetadataDeleted { content_id: content.to_owned() });
+        self.engine.handle(event(content, payload)).await.unwrap();
+    }
+
+    async fn find(&self, content: &str) -> Option<Job> {
+        let ask = GetJobRequest { content_id: content.to_owned(), ..Default::default() };
+        self.handler.get_job(operator(ask)).await.ok().and_then(|answer| answer.into_inner().job)
+    }
+
+    pub async fn job(&self, content: &str) -> Job {
+        self.find(content).await.unwrap()
+    }
+
+    /// Waits for a state of a title's newest job.
+    pub async fn until(&self, content: &str, state: JobState) -> Job {
+        let mut last = None;
+        let waited = wait(async || {
+            last = self.find(content).await;
+            last.as_ref().is_some_and(|job| job.state() == state)
+        });
+        assert!(waited.await, "{content} is not {state:?}: {last:?}");
+        last.unwrap()
+    }
+
+    pub async fn until_segments(&self, content: &str, count: usize) {
+        let there = async || {
+            let made = self.presentation(content, 0).await.unwrap_or_default();
+            made.video.first().and_then(|v| v.track.as_ref()).is_some_and(|track| track.segments.len() >= count)
+        };
+        assert!(wait(there).await, "{content} has no {count} segments");
+    }
+
+    fn child(&self) -> Option<u32> {
+        let pid = std::fs::read_to_string(self.folder.path().join("pid")).ok()?;
+        let pid: u32 = pid.trim().parse().ok()?;
+        Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
+    }
+
+    pub async fn until_child(&self) {
+        assert!(wait(async || self.child().is_some()).await, "no child was started");
+    }
+
+    pub async fn until_no_child(&self) {
+        assert!(wait(async || self.child().is_none()).await, "the child is still there");
+    }
+
+    pub async fn presentation(&self, content: &str, known_revision: u64) -> Option<Presentation> {
+        let ask = GetPresentationRequest { content_id: content.to_owned(), known_revision };
+        self.handler.get_presentation(operator(ask)).await.unwrap().into_inner().presentation
+    }
+
+    /// Claims the job whose lease has just ended.
+    pub async fn claim_again(&self, owner: &str) -> Claim {
+        let mut claim = None;
+        let taken = wait(async || {
+            claim = self.engine.claim(owner, Duration::from_secs(60)).await.unwrap();
+            claim.is_some()
+        });
+        assert!(taken.await, "the lease does not end");
+        claim.unwrap()
+    }
+
+    /// Types of the events that were sent, without those of progress.
+    pub async fn events(&self) -> Vec<&'static str> {
+        let bodies: Vec<Vec<u8>> = sqlx::query_scalar("SELECT body FROM outbox_events ORDER BY seq").fetch_all(self.db.pool()).await.unwrap();
+        let types = bodies.iter().map(|body| event_type(&Event::decode(body.as_slice()).unwrap().payload.unwrap()));
+        types.filter(|kind| *kind != "transcoding.progressed").collect()
+    }
+}
+
+/// Waits for a state, with a bound.
+async fn wait(mut holds: impl AsyncFnMut() -> bool) -> bool {
+    let asked = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, asked).await.is_ok()
+}
+
+fn account(name: &str, role: Role) -> Account {
+    // One id a name, the same in all calls.
+    let digits: String = name.bytes().cycle().take(16).map(|b| format!("{b:02x}")).collect();
+    Account { id: format!("acc_{digits}").parse::<AccountId>().unwrap(), role, wallet: None }
+}
+
+fn request<T>(account: Account, body: T) -> Request<T> {
+    let mut request = Request::new(body);
+    request.extensions_mut().insert(Caller { identity: Identity::Account(account), request_id: "r".to_owned() });
+    request
+}
+
+pub fn caller<T>(name: &str, body: T) -> Request<T> {
+    request(account(name, Role::Creator), body)
+}
+
+pub fn operator<T>(body: T) -> Request<T> {
+    request(account("operator", Role::Operator), body)
+}
+
+fn event(subject: &str, payload: Payload) -> Event {
+    Event { id: EventId::new().to_string(), source: "test".to_owned(), subject: subject.to_owned(), time: None, payload: Some(payload) }
+}
+
+pub fn uploaded(content: &str, owner: &str) -> Event {
+    let upload_id = UploadId::new().to_string();
+    let file = FileUploaded {
+        source_key: format!("sources/{upload_id}"),
+        upload_id,
+        content_id: content.to_owned(),
+        size_bytes: 6,
+        sha256: String::new(),
+        filename: "clip.mp4".to_owned(),
+        owner: account(owner, Role::Creator).id.to_string(),
+    };
+    event(content, Payload::FileUploaded(file))
+}
