@@ -53,7 +53,7 @@ check-crate NAME:
 # Benchmarks: `just bench transcode`. Each figure is a line `bench NAME METRIC ours=… peer=… ratio=…`.
 bench *NAMES:
     cargo build --release {{ bins }} --bins
-    target/release/bench {{ NAMES }}
+    for name in {{ NAMES }}; do "scripts/bench/$name"; done
 
 # Start the platform from a debug build.
 dev:
