@@ -168,7 +168,10 @@ mod tests {
 
     #[test]
     fn a_portrait_source_is_measured_by_its_short_side() {
-        assert_eq!(sizes(720, 1280), [("v720".to_owned(), 720, 1280), ("v480".to_owned(), 480, 852), ("v360".to_owned(), 360, 640)]);
+        assert_eq!(
+            sizes(720, 1280),
+            [("v720".to_owned(), 720, 1280), ("v480".to_owned(), 480, 852), ("v360".to_owned(), 360, 640)]
+        );
     }
 
     #[test]
@@ -196,7 +199,13 @@ mod tests {
 
     #[test]
     fn rates_are_kept_to_60_and_brought_to_a_standard() {
-        let cases = [((25, 1), (25, 1)), ((30_000, 1001), (30_000, 1001)), ((2997, 100), (30_000, 1001)), ((27_100, 1000), (25, 1)), ((120, 1), (60, 1))];
+        let cases = [
+            ((25, 1), (25, 1)),
+            ((30_000, 1001), (30_000, 1001)),
+            ((2997, 100), (30_000, 1001)),
+            ((27_100, 1000), (25, 1)),
+            ((120, 1), (60, 1)),
+        ];
         for ((num, den), (want_num, want_den)) in cases {
             assert_eq!(FrameRate::standard(num, den), FrameRate { num: want_num, den: want_den }, "{num}/{den}");
         }

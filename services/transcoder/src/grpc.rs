@@ -10,10 +10,7 @@ use streamgate_core::{
 use streamgate_proto::streamgate::transcoder::v1::{self as pb, transcoder_service_server::TranscoderService};
 use tonic::{Request, Response, Status};
 
-use crate::{
-    Engine, Error, Job, State,
-    engine::Filter,
-};
+use crate::{Engine, Error, Job, State, engine::Filter};
 
 /// Longest key for repeating a call.
 const MAX_REQUEST_ID_BYTES: usize = 200;

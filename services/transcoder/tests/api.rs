@@ -33,7 +33,10 @@ async fn an_upload_is_queued_once_and_becomes_a_presentation() {
     let presentation = rig.presentation(&content, 0).await.unwrap();
     assert!(presentation.complete);
     let track = presentation.video[0].track.clone().unwrap();
-    assert_eq!(track.segments.iter().map(|s| (s.number, s.start, s.duration)).collect::<Vec<_>>(), [(1, 0, 2000), (2, 2000, 2000)]);
+    assert_eq!(
+        track.segments.iter().map(|s| (s.number, s.start, s.duration)).collect::<Vec<_>>(),
+        [(1, 0, 2000), (2, 2000, 2000)]
+    );
     for path in track.segments.iter().map(|s| &s.path).chain([&track.init.unwrap().path]) {
         let key = BlobKey::new(format!("media/{content}/{path}")).unwrap();
         assert!(rig.engine_blobs().head(&key).await.is_ok(), "{path}");

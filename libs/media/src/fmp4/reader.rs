@@ -159,7 +159,13 @@ mod tests {
 
     #[test]
     fn a_video_init_is_upright_and_takes_back_the_reordering() {
-        let init = video_init(&VideoTrack { timescale: 30_000, width: 640, height: 360, avcc: vec![1, 100, 0, 30], reorder_ticks: 2002 });
+        let init = video_init(&VideoTrack {
+            timescale: 30_000,
+            width: 640,
+            height: 360,
+            avcc: vec![1, 100, 0, 30],
+            reorder_ticks: 2002,
+        });
         let facts = init_facts(&init).unwrap();
         assert_eq!((facts.timescale, facts.width, facts.height), (30_000, 640, 360));
         assert_eq!(facts.matrix, [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000]);

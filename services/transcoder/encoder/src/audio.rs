@@ -106,7 +106,8 @@ impl AudioTrackWriter {
         let config = caps.and_then(|s| s.get::<gst::Buffer>("codec_data").ok());
         let config = config.and_then(|buffer| buffer.map_readable().ok().map(|map| map.to_vec()));
         let config = config.ok_or_else(|| Refusal::internal("the encoder gave no decoder configuration"))?;
-        let said = AudioSpecificConfig::parse(&config).ok_or_else(|| Refusal::internal("the encoder gave a damaged configuration"))?;
+        let said =
+            AudioSpecificConfig::parse(&config).ok_or_else(|| Refusal::internal("the encoder gave a damaged configuration"))?;
         let channels = u16::from(said.channels);
         let track = AudioTrack { sample_rate_hz: said.sample_rate_hz, channels, bitrate: self.kbps * 1000, config };
         let init_file = format!("{}/init.mp4", self.name());
@@ -118,8 +119,14 @@ impl AudioTrackWriter {
             channels: u32::from(said.channels),
             language: self.language.clone(),
         };
-        let report =
-            Report::Rendition { name: self.name(), media, codecs: said.codecs(), timescale: SAMPLE_RATE, init_file, init_size_bytes };
+        let report = Report::Rendition {
+            name: self.name(),
+            media,
+            codecs: said.codecs(),
+            timescale: SAMPLE_RATE,
+            init_file,
+            init_size_bytes,
+        };
         self.output.say(&report).map_err(|e| Refusal::of_io("report", &e))
     }
 

@@ -1,8 +1,12 @@
-//! Which elements the encoder needs, and which Debian package brings each.
+//! Which elements the encoder needs, and which Debian package brings each; and whether it can be confined.
 
-use std::process::ExitCode;
+use std::{
+    env, fs, io,
+    process::{Command, ExitCode, Stdio},
+};
 
 use gstreamer as gst;
+use streamgate_media::encoder_protocol::Report;
 
 /// Element, and the package that holds it.
 const NEEDED: [(&str, &str); 28] = [
@@ -50,10 +54,29 @@ pub fn elements() -> Result<(), String> {
     Err(format!("the GStreamer element {element}{others} is missing: install {} (first {package})", packages.join(" ")))
 }
 
+/// One sentence when this kernel can't confine an encoder. It is tried in a child: there is no way back.
+fn sandbox() -> Result<(), String> {
+    let broken = |error: io::Error| format!("the encoder can't try its sandbox: {error}");
+    let program = env::current_exe().map_err(broken)?;
+    let folder = env::temp_dir().join(format!("streamgate-check-{}", std::process::id()));
+    fs::create_dir_all(&folder).map_err(broken)?;
+    let mut child = Command::new(&program);
+    child.arg("confine").arg("--input").arg(&program).arg("--output").arg(&folder);
+    // GStreamer is not used in there.
+    let answer = child.env("GST_REGISTRY_UPDATE", "no").stdin(Stdio::null()).output().map_err(broken);
+    let _ = fs::remove_dir_all(&folder);
+    let answer = answer?;
+    match serde_json::from_slice(&answer.stdout) {
+        _ if answer.status.success() => Ok(()),
+        Ok(Report::Error { detail, .. }) => Err(detail),
+        _ => Err("the encoder can't enter its sandbox".to_owned()),
+    }
+}
+
 /// The `check` command.
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's answer")]
 pub fn run() -> ExitCode {
-    match elements() {
+    match elements().and_then(|()| sandbox()) {
         Ok(()) => {
             println!("ok: {} elements of {}", NEEDED.len(), gst::version_string());
             ExitCode::SUCCESS

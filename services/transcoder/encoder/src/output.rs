@@ -67,7 +67,9 @@ impl Output {
 
     fn waiting(&self, rendition: &str) -> io::Result<usize> {
         match fs::read_dir(self.folder.join(rendition)) {
-            Ok(files) => Ok(files.filter_map(Result::ok).filter(|file| file.path().extension().is_some_and(|e| e == "m4s")).count()),
+            Ok(files) => {
+                Ok(files.filter_map(Result::ok).filter(|file| file.path().extension().is_some_and(|e| e == "m4s")).count())
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
             Err(error) => Err(error),
         }

@@ -96,7 +96,10 @@ fn no_streams() -> Refusal {
 }
 
 fn cut_off() -> Refusal {
-    Refusal::new("truncated", "the end of the file is missing, and with it the index; copy or export it again and upload the whole file")
+    Refusal::new(
+        "truncated",
+        "the end of the file is missing, and with it the index; copy or export it again and upload the whole file",
+    )
 }
 
 fn discover(input: &Path, limits: &Limits) -> Result<pbutils::DiscovererInfo, Refusal> {
@@ -106,10 +109,13 @@ fn discover(input: &Path, limits: &Limits) -> Result<pbutils::DiscovererInfo, Re
     let info = discoverer.discover_uri(&uri).map_err(|error| Refusal::of_gst(&error))?;
     match info.result() {
         pbutils::DiscovererResult::Ok => Ok(info),
-        pbutils::DiscovererResult::MissingPlugins if !info.video_streams().is_empty() || !info.audio_streams().is_empty() => Ok(info),
-        pbutils::DiscovererResult::MissingPlugins => {
-            Err(Refusal::new("unsupported_codec", "the file uses a format that can't be decoded here; export it as H.264 and AAC"))
+        pbutils::DiscovererResult::MissingPlugins if !info.video_streams().is_empty() || !info.audio_streams().is_empty() => {
+            Ok(info)
         }
+        pbutils::DiscovererResult::MissingPlugins => Err(Refusal::new(
+            "unsupported_codec",
+            "the file uses a format that can't be decoded here; export it as H.264 and AAC",
+        )),
         pbutils::DiscovererResult::Timeout => Err(Refusal::damaged("it could not be understood in time")),
         _ => Err(Refusal::damaged("it can't be read")),
     }
@@ -146,7 +152,10 @@ fn is_turned(tags: &gst::TagList) -> bool {
 
 /// The refusal of a source that 8-bit SDR can't show rightly.
 pub fn hdr() -> Refusal {
-    Refusal::new("hdr_not_supported", "the video is HDR (PQ or HLG), whose colours would come out wrong; export it as SDR (BT.709)")
+    Refusal::new(
+        "hdr_not_supported",
+        "the video is HDR (PQ or HLG), whose colours would come out wrong; export it as SDR (BT.709)",
+    )
 }
 
 /// Whether the transfer function is PQ or HLG.

@@ -26,7 +26,10 @@ impl Refusal {
 
     /// The file can't be understood from its first bytes.
     pub fn not_media() -> Self {
-        Self::new("not_media", "this is not a video or audio file that can be recognised; upload MP4, MOV, MKV, WebM, AVI, Ogg or MPEG")
+        Self::new(
+            "not_media",
+            "this is not a video or audio file that can be recognised; upload MP4, MOV, MKV, WebM, AVI, Ogg or MPEG",
+        )
     }
 
     /// What was being read is broken.
@@ -58,7 +61,9 @@ impl Refusal {
         }
         match (error.kind::<gst::CoreError>(), error.kind::<gst::ResourceError>()) {
             (Some(gst::CoreError::MissingPlugin), _) => Self::unsupported(said),
-            (_, Some(gst::ResourceError::NoSpaceLeft)) => Self::new("storage_full", "there is no room left for the encoder's output"),
+            (_, Some(gst::ResourceError::NoSpaceLeft)) => {
+                Self::new("storage_full", "there is no room left for the encoder's output")
+            }
             _ => Self::damaged(said),
         }
     }

@@ -8,7 +8,8 @@
 use std::{collections::BTreeMap, path::Path};
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
+    ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    make_bitflags, path_beneath_rules,
 };
 use rustix::process::{Resource, Rlimit, Signal};
 use seccompiler::{
@@ -183,7 +184,8 @@ fn new_process() -> Result<SeccompRule, seccompiler::BackendError> {
 fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<(), Error> {
     let said = |error: seccompiler::BackendError| Error::Calls(error.to_string());
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(said)?;
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno.unsigned_abs()), arch).map_err(said)?;
+    let filter =
+        SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno.unsigned_abs()), arch).map_err(said)?;
     let program = BpfProgram::try_from(filter).map_err(said)?;
     seccompiler::apply_filter(&program).map_err(|error| Error::Calls(error.to_string()))
 }

@@ -44,7 +44,8 @@ fn each_segment_begins_at_the_same_time_in_all_rungs_with_a_frame_that_needs_no_
             assert_eq!((facts.sequence, facts.start, facts.duration), (segment.number, segment.start, segment.duration));
             let alone = made.folder.path().join("alone.mp4");
             fs::write(&alone, [made.bytes(&format!("{name}/init.mp4")), made.bytes(&segment.file)].concat()).unwrap();
-            let frames = ffmpeg_bytes(&["-i", alone.to_str().unwrap(), "-vf", "scale=2:2,format=gray", "-f", "rawvideo"]).len() / 4;
+            let frames =
+                ffmpeg_bytes(&["-i", alone.to_str().unwrap(), "-vf", "scale=2:2,format=gray", "-f", "rawvideo"]).len() / 4;
             assert_eq!(frames, facts.samples, "{name} {}", segment.number);
         }
     }
@@ -83,7 +84,25 @@ fn a_flash_and_a_click_stay_together() {
     let clip = text(&folder, "click.mkv");
     let pictures = "color=black:s=640x360:r=25,drawbox=c=white:t=fill:enable='between(t,1,1.19)'";
     let sound = "aevalsrc=exprs='if(between(t,1,1.05),0.9*sin(2*PI*1000*t+1.57),0)':s=48000";
-    ffmpeg(&["-f", "lavfi", "-t", "3", "-i", pictures, "-f", "lavfi", "-t", "3", "-i", sound, "-c:v", "libx264", "-c:a", "pcm_s16le", &clip]);
+    ffmpeg(&[
+        "-f",
+        "lavfi",
+        "-t",
+        "3",
+        "-i",
+        pictures,
+        "-f",
+        "lavfi",
+        "-t",
+        "3",
+        "-i",
+        sound,
+        "-c:v",
+        "libx264",
+        "-c:a",
+        "pcm_s16le",
+        &clip,
+    ]);
     let made = encode(Path::new(&clip), "");
     let (flash, click) = flash_and_click(&made, "v360", 25.0);
     assert!((flash - 1.0).abs() < 0.001, "flash at {flash}");
@@ -116,7 +135,8 @@ fn a_rotated_clip_is_turned_once_and_measured_by_its_short_side() {
     let facts = init_facts(&made.bytes("v720/init.mp4")).unwrap();
     assert_eq!(facts.matrix, [0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000]);
     let whole = made.whole("v720");
-    let frame = ffmpeg_bytes(&["-i", whole.to_str().unwrap(), "-frames:v", "1", "-vf", "scale=2:2,format=gray", "-f", "rawvideo"]);
+    let frame =
+        ffmpeg_bytes(&["-i", whole.to_str().unwrap(), "-frames:v", "1", "-vf", "scale=2:2,format=gray", "-f", "rawvideo"]);
     assert_eq!(frame[0] > 128, frame[1] > 128, "the halves lie above each other: {frame:?}");
     assert_ne!(frame[0] > 128, frame[2] > 128, "{frame:?}");
 }
@@ -125,7 +145,21 @@ fn a_rotated_clip_is_turned_once_and_measured_by_its_short_side() {
 fn square_pixels_even_sizes_and_no_enlarging() {
     let folder = tempfile::tempdir().unwrap();
     let clip = text(&folder, "odd.mkv");
-    ffmpeg(&["-f", "lavfi", "-t", "1", "-i", "testsrc=s=181x135:r=15", "-vf", "setsar=4/3", "-pix_fmt", "yuv444p", "-c:v", "libx264", &clip]);
+    ffmpeg(&[
+        "-f",
+        "lavfi",
+        "-t",
+        "1",
+        "-i",
+        "testsrc=s=181x135:r=15",
+        "-vf",
+        "setsar=4/3",
+        "-pix_fmt",
+        "yuv444p",
+        "-c:v",
+        "libx264",
+        &clip,
+    ]);
     let made = encode(Path::new(&clip), "");
     assert_eq!(sizes(&made), [("v134".to_owned(), 240, 134)]);
     assert_eq!(ffprobe(&made.whole("v134"), "pix_fmt"), "yuv420p");
@@ -140,7 +174,16 @@ fn the_largest_rung_has_the_detail_of_the_source() {
     ffmpeg(&["-f", "lavfi", "-t", "0.2", "-i", pictures, "-c:v", "libx264", "-preset", "ultrafast", "-qp", "0", &clip]);
     let made = encode(Path::new(&clip), r#""quality":10"#);
     let whole = made.whole("v1080");
-    let frame = ffmpeg_bytes(&["-i", whole.to_str().unwrap(), "-frames:v", "1", "-vf", "crop=64:2:512:512,format=gray", "-f", "rawvideo"]);
+    let frame = ffmpeg_bytes(&[
+        "-i",
+        whole.to_str().unwrap(),
+        "-frames:v",
+        "1",
+        "-vf",
+        "crop=64:2:512:512,format=gray",
+        "-f",
+        "rawvideo",
+    ]);
     let contrast = frame.chunks_exact(2).map(|pair| i32::from(pair[0]).abs_diff(i32::from(pair[1]))).min().unwrap();
     assert!(contrast > 100, "{contrast}");
 }
@@ -162,7 +205,14 @@ fn no_place_and_no_title_survives() {
     let folder = tempfile::tempdir().unwrap();
     let clip = text(&folder, "tagged.mp4");
     let fixture = fixture();
-    let tags = ["-metadata", "location=+48.1234+011.5678/", "-metadata", "title=SECRETTITLE", "-metadata:s:v", "handler_name=SECRETHANDLER"];
+    let tags = [
+        "-metadata",
+        "location=+48.1234+011.5678/",
+        "-metadata",
+        "title=SECRETTITLE",
+        "-metadata:s:v",
+        "handler_name=SECRETHANDLER",
+    ];
     ffmpeg(&[&["-t", "1", "-i", fixture.to_str().unwrap(), "-c", "copy"][..], &tags, &[&clip]].concat());
     let made = encode(Path::new(&clip), "");
     for name in made.tracks() {
@@ -178,7 +228,19 @@ fn sound_alone_and_pictures_alone_are_made() {
     let folder = tempfile::tempdir().unwrap();
     let (sound, pictures) = (text(&folder, "sound.wav"), text(&folder, "pictures.webm"));
     ffmpeg(&["-f", "lavfi", "-t", "3", "-i", "sine=r=44100", "-ac", "1", &sound]);
-    ffmpeg(&["-f", "lavfi", "-t", "1", "-i", "testsrc=s=320x240:r=30000/1001", "-c:v", "libvpx-vp9", "-deadline", "realtime", &pictures]);
+    ffmpeg(&[
+        "-f",
+        "lavfi",
+        "-t",
+        "1",
+        "-i",
+        "testsrc=s=320x240:r=30000/1001",
+        "-c:v",
+        "libvpx-vp9",
+        "-deadline",
+        "realtime",
+        &pictures,
+    ]);
     let made = encode(Path::new(&sound), "");
     assert_eq!((made.tracks(), made.segments("a128").len()), (vec!["a128".to_owned()], 2));
     let made = encode(Path::new(&pictures), "");
@@ -204,7 +266,8 @@ fn a_resumed_run_goes_on_exactly_where_the_first_one_was() {
     resumed.segments("v360").iter().for_each(|segment| bytes.extend(resumed.bytes(&segment.file)));
     let joined = whole.folder.path().join("joined.mp4");
     fs::write(&joined, bytes).unwrap();
-    let frames = |file: &Path| ffmpeg_bytes(&["-i", file.to_str().unwrap(), "-vf", "scale=2:2,format=gray", "-f", "rawvideo"]).len();
+    let frames =
+        |file: &Path| ffmpeg_bytes(&["-i", file.to_str().unwrap(), "-vf", "scale=2:2,format=gray", "-f", "rawvideo"]).len();
     assert_eq!(frames(&joined), frames(&whole.whole("v360")));
 }
 
@@ -218,7 +281,9 @@ fn the_encoder_waits_while_nobody_takes_its_segments() {
     let mut numbers = Vec::new();
     for line in std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap())) {
         if let Report::Segment { rendition, number, file, .. } = serde_json::from_str(&line.unwrap()).unwrap() {
-            let waiting = fs::read_dir(folder.path().join(&rendition)).unwrap().filter(|f| f.as_ref().unwrap().path().extension().unwrap() == "m4s");
+            let waiting = fs::read_dir(folder.path().join(&rendition))
+                .unwrap()
+                .filter(|f| f.as_ref().unwrap().path().extension().unwrap() == "m4s");
             assert_eq!(waiting.count(), 1);
             fs::remove_file(folder.path().join(file)).unwrap();
             numbers.push((rendition, number));

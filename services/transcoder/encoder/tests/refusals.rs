@@ -34,7 +34,10 @@ fn noise(count: usize) -> Vec<u8> {
 fn a_file_that_holds_no_media_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     assert_eq!(encode(&file(&folder, "empty.mp4", b""), "").refusal(), "empty_file");
-    assert_eq!(encode(&file(&folder, "text.mp4", b"this is a line of text, and nothing more than that\n"), "").refusal(), "not_media");
+    assert_eq!(
+        encode(&file(&folder, "text.mp4", b"this is a line of text, and nothing more than that\n"), "").refusal(),
+        "not_media"
+    );
     assert_eq!(encode(&file(&folder, "noise.mp4", &noise(100_000)), "").refusal(), "not_media");
 }
 

@@ -120,23 +120,30 @@ impl Engine {
     pub async fn add_segment(&self, claim: &Claim, new: &NewSegment) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
         self.hold(&mut tx, claim).await?;
-        let last = sqlx::query_as("SELECT number, start + duration FROM segments WHERE job_id = ? AND rendition = ? ORDER BY number DESC LIMIT 1");
+        let last = sqlx::query_as(
+            "SELECT number, start + duration FROM segments WHERE job_id = ? AND rendition = ? ORDER BY number DESC LIMIT 1",
+        );
         let last: Option<(u32, i64)> = last.bind(&claim.job.job_id).bind(&new.rendition).fetch_optional(&mut *tx).await?;
         let (number, end) = last.unwrap_or((0, 0));
         let start = i64::try_from(new.start).unwrap_or(i64::MAX);
         if new.number != number + 1 || start != end || new.duration == 0 {
-            return Err(Error::Nonsense(format!("segment {} of {} at {start} after {number} to {end}", new.number, new.rendition)));
+            return Err(Error::Nonsense(format!(
+                "segment {} of {} at {start} after {number} to {end}",
+                new.number, new.rendition
+            )));
         }
-        sqlx::query("INSERT INTO segments (job_id, rendition, number, start, duration, size_bytes, path) VALUES (?, ?, ?, ?, ?, ?, ?)")
-            .bind(&claim.job.job_id)
-            .bind(&new.rendition)
-            .bind(new.number)
-            .bind(start)
-            .bind(i64::try_from(new.duration).unwrap_or(i64::MAX))
-            .bind(i64::try_from(new.size_bytes).unwrap_or(i64::MAX))
-            .bind(&new.path)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "INSERT INTO segments (job_id, rendition, number, start, duration, size_bytes, path) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(&claim.job.job_id)
+        .bind(&new.rendition)
+        .bind(new.number)
+        .bind(start)
+        .bind(i64::try_from(new.duration).unwrap_or(i64::MAX))
+        .bind(i64::try_from(new.size_bytes).unwrap_or(i64::MAX))
+        .bind(&new.path)
+        .execute(&mut *tx)
+        .await?;
         self.touch(&mut tx, claim).await?;
         self.note_progress(&mut tx, claim).await?;
         if new.number == 1 && all_begun(&mut tx, &claim.job.job_id).await? {
@@ -155,12 +162,14 @@ impl Engine {
     pub async fn add_poster(&self, claim: &Claim, path: &str, size_bytes: u64) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
         self.hold(&mut tx, claim).await?;
-        sqlx::query("UPDATE jobs SET poster_path = ?, poster_bytes = ?, revision = revision + 1 WHERE job_id = ? AND poster_path = ''")
-            .bind(path)
-            .bind(i64::try_from(size_bytes).unwrap_or(i64::MAX))
-            .bind(&claim.job.job_id)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "UPDATE jobs SET poster_path = ?, poster_bytes = ?, revision = revision + 1 WHERE job_id = ? AND poster_path = ''",
+        )
+        .bind(path)
+        .bind(i64::try_from(size_bytes).unwrap_or(i64::MAX))
+        .bind(&claim.job.job_id)
+        .execute(&mut *tx)
+        .await?;
         Ok(tx.commit().await?)
     }
 
@@ -172,7 +181,10 @@ impl Engine {
     }
 
     async fn touch(&self, tx: &mut Transaction, claim: &Claim) -> Result<(), Error> {
-        sqlx::query("UPDATE jobs SET revision = revision + 1 WHERE job_id = ?").bind(&claim.job.job_id).execute(&mut **tx).await?;
+        sqlx::query("UPDATE jobs SET revision = revision + 1 WHERE job_id = ?")
+            .bind(&claim.job.job_id)
+            .execute(&mut **tx)
+            .await?;
         Ok(())
     }
 

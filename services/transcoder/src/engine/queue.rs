@@ -174,10 +174,11 @@ impl Engine {
 
     /// Cancels a job inside a change: at once when nobody runs it, otherwise by asking its worker.
     pub(super) async fn cancel_in(&self, tx: &mut Transaction, job_id: &str, detail: &str) -> Result<(), Error> {
-        let row = sqlx::query("UPDATE jobs SET cancel_wanted = 1 WHERE job_id = ? AND state IN ('queued', 'running') RETURNING *")
-            .bind(job_id)
-            .fetch_optional(&mut **tx)
-            .await?;
+        let row =
+            sqlx::query("UPDATE jobs SET cancel_wanted = 1 WHERE job_id = ? AND state IN ('queued', 'running') RETURNING *")
+                .bind(job_id)
+                .fetch_optional(&mut **tx)
+                .await?;
         let Some(job) = row.as_ref().map(rows::read).transpose()? else { return Ok(()) };
         if job.state == State::Queued && end(tx, job_id, None, State::Cancelled, "cancelled", detail).await? {
             self.tell_failed(tx, &job, "cancelled", detail).await?;
@@ -248,7 +249,8 @@ async fn completed(tx: &mut Transaction, job: &Job, duration_ms: u64) -> Result<
          + COALESCE((SELECT SUM(init_bytes) FROM renditions WHERE job_id = ?1), 0)",
     );
     let size_bytes: i64 = size.bind(&job.job_id).fetch_one(&mut **tx).await?;
-    let largest = sqlx::query_as("SELECT width, height FROM renditions WHERE job_id = ? AND width > 0 ORDER BY width DESC LIMIT 1");
+    let largest =
+        sqlx::query_as("SELECT width, height FROM renditions WHERE job_id = ? AND width > 0 ORDER BY width DESC LIMIT 1");
     let largest: Option<(u32, u32)> = largest.bind(&job.job_id).fetch_optional(&mut **tx).await?;
     let (width, height) = largest.unwrap_or_default();
     Ok(TranscodingCompleted {

@@ -1,6 +1,6 @@
 //! Job rows.
 
-use sqlx::{SqlitePool, sqlite::SqliteRow, Row as _};
+use sqlx::{Row as _, SqlitePool, sqlite::SqliteRow};
 use streamgate_core::{ids::JobId, page::Page, time::UnixMillis};
 use streamgate_store::Transaction;
 

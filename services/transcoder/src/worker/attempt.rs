@@ -145,7 +145,9 @@ impl Attempt<'_> {
                 let is_new = files::is_rendition(&name) && !engine.has_rendition(&self.claim.job.job_id, &name).await?;
                 if is_new && timescale > 0 {
                     let (init_path, init_bytes) = self.publish(&init_file).await?;
-                    engine.add_rendition(self.claim, &NewRendition { name, media, codecs, timescale, init_path, init_bytes }).await?;
+                    engine
+                        .add_rendition(self.claim, &NewRendition { name, media, codecs, timescale, init_path, init_bytes })
+                        .await?;
                 }
             }
             Report::Segment { rendition, number, start, duration, file, .. } => {
@@ -205,7 +207,9 @@ impl Attempt<'_> {
                 if claim.job.crashes + 1 < self.inner.config.max_crashes {
                     return engine.give_back(claim, Duration::from_secs(1 << claim.job.crashes.min(5)), true).await;
                 }
-                engine.fail(claim, "crashed", "the file makes the encoder fail again and again; export it in another format").await
+                engine
+                    .fail(claim, "crashed", "the file makes the encoder fail again and again; export it in another format")
+                    .await
             }
         }
     }

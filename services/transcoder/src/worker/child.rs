@@ -75,7 +75,10 @@ impl Child {
             .name("encoder".to_owned())
             .spawn(move || tend(command, &shared, &started, &sender))
             .map_err(Error::io("start a thread"))?;
-        start.recv().map_err(|_| Error::Nonsense("the thread of the encoder ended".to_owned()))?.map_err(Error::io("start the encoder"))?;
+        start
+            .recv()
+            .map_err(|_| Error::Nonsense("the thread of the encoder ended".to_owned()))?
+            .map_err(Error::io("start the encoder"))?;
         Ok(Self { lines, group })
     }
 

@@ -22,7 +22,8 @@ pub(super) fn is_rendition(name: &str) -> bool {
 /// Reads a file that the child made, and nothing that only looks like one.
 pub(super) async fn take(folder: &Path, name: &str) -> Result<Bytes, Error> {
     let parts: Vec<&str> = name.split('/').collect();
-    let plain = |part: &&str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.');
+    let plain =
+        |part: &&str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.');
     if parts.len() > 2 || !parts.iter().all(plain) {
         return Err(Error::Nonsense(format!("a file called {name:?}")));
     }

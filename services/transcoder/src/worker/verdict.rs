@@ -72,7 +72,10 @@ impl Verdict {
         let starved = ["failed to allocate", "out of memory", "cannot allocate", "memory allocation"];
         let complaint = ended.complaint.to_ascii_lowercase();
         if starved.iter().any(|words| complaint.contains(words)) {
-            return Self::refused("out_of_memory", "the file needs more memory than an encoder is given; export it at a smaller size");
+            return Self::refused(
+                "out_of_memory",
+                "the file needs more memory than an encoder is given; export it at a smaller size",
+            );
         }
         match ended.signal {
             Some(SIGXCPU) => Self::refused("timed_out", "encoding took more time than is given to one file"),

@@ -212,7 +212,8 @@ impl Rig {
 
     /// Types of the events that were sent, without those of progress.
     pub async fn events(&self) -> Vec<&'static str> {
-        let bodies: Vec<Vec<u8>> = sqlx::query_scalar("SELECT body FROM outbox_events ORDER BY seq").fetch_all(self.db.pool()).await.unwrap();
+        let bodies: Vec<Vec<u8>> =
+            sqlx::query_scalar("SELECT body FROM outbox_events ORDER BY seq").fetch_all(self.db.pool()).await.unwrap();
         let types = bodies.iter().map(|body| event_type(&Event::decode(body.as_slice()).unwrap().payload.unwrap()));
         types.filter(|kind| *kind != "transcoding.progressed").collect()
     }
@@ -249,7 +250,13 @@ pub fn operator<T>(body: T) -> Request<T> {
 }
 
 fn event(subject: &str, payload: Payload) -> Event {
-    Event { id: EventId::new().to_string(), source: "test".to_owned(), subject: subject.to_owned(), time: None, payload: Some(payload) }
+    Event {
+        id: EventId::new().to_string(),
+        source: "test".to_owned(),
+        subject: subject.to_owned(),
+        time: None,
+        payload: Some(payload),
+    }
 }
 
 pub fn uploaded(content: &str, owner: &str) -> Event {

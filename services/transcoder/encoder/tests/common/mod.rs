@@ -69,7 +69,8 @@ pub struct Segment {
 pub fn encode(input: &Path, spec: &str) -> Made {
     let folder = tempfile::tempdir().unwrap();
     let spec = format!("{{\"preset\":\"ultrafast\"{}{spec}}}", if spec.is_empty() { "" } else { "," });
-    let ran = encoder().arg("encode").arg("--input").arg(input).arg("--output").arg(folder.path()).args(["--spec", &spec]).output();
+    let ran =
+        encoder().arg("encode").arg("--input").arg(input).arg("--output").arg(folder.path()).args(["--spec", &spec]).output();
     Made { reports: reports(&ran.unwrap()), folder }
 }
 
@@ -81,7 +82,8 @@ pub fn reports(output: &Output) -> Vec<Report> {
 impl Made {
     /// Names of the renditions that were announced after probing.
     pub fn tracks(&self) -> Vec<String> {
-        let tracks = self.reports.iter().find_map(|r| if let Report::Probed { tracks, .. } = r { Some(tracks.clone()) } else { None });
+        let tracks =
+            self.reports.iter().find_map(|r| if let Report::Probed { tracks, .. } = r { Some(tracks.clone()) } else { None });
         tracks.unwrap_or_default()
     }
 
