@@ -23,16 +23,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let described = compiler.encode_file_descriptor_set();
     let pool = DescriptorPool::decode(described.as_slice())?;
 
+    #[allow(clippy::disallowed_methods, reason = "Cargo tells a build script its folder in no other way")]
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), &described)?;
     fs::write(out.join("access.rs"), access_table(&pool)?)?;
 
     let set = prost_types::FileDescriptorSet::decode(described.as_slice())?;
     let mut config = tonic_prost_build::Config::new();
-    config.bytes([".streamgate.upload.v1.WriteUploadRequest", ".streamgate.streaming.v1.ReadAssetResponse", ".streamgate.cache.v1"]);
-    tonic_prost_build::configure()
-        .include_file("streamgate.rs")
-        .compile_fds_with_config(set, config)?;
+    config.bytes([
+        ".streamgate.upload.v1.WriteUploadRequest",
+        ".streamgate.streaming.v1.ReadAssetResponse",
+        ".streamgate.cache.v1",
+    ]);
+    tonic_prost_build::configure().include_file("streamgate.rs").compile_fds_with_config(set, config)?;
     Ok(())
 }
 
@@ -57,13 +60,18 @@ fn access_table(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
             let options = method.options();
             let level = match options.get_extension(&extension).as_ref() {
                 Value::EnumNumber(number) if *number != 0 => *number,
-                _ => return Err(format!("{} does not declare its access: add option ({ACCESS_EXTENSION})", method.full_name()).into()),
+                _ => {
+                    return Err(
+                        format!("{} does not declare its access: add option ({ACCESS_EXTENSION})", method.full_name()).into()
+                    );
+                }
             };
             rows.push((format!("/{}/{}", service.full_name(), method.name()), level));
         }
     }
     rows.sort();
-    let mut table = String::from("/// Path and access number of every RPC, sorted by path.\npub static METHOD_ACCESS: &[(&str, i32)] = &[\n");
+    let mut table =
+        String::from("/// Path and access number of every RPC, sorted by path.\npub static METHOD_ACCESS: &[(&str, i32)] = &[\n");
     for (path, level) in rows {
         writeln!(table, "    (\"{path}\", {level}),")?;
     }

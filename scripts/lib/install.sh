@@ -47,13 +47,14 @@ need_rust() {
   command -v cargo >/dev/null || fail "Rust is missing: install Rust 1.95 or newer with rustup, then run this again"
 }
 
-# Node tools at the versions in package-lock.json; again only when that file changed.
+# Node tools at the versions in package-lock.json; again only when that file changed. Not `npm ci`: it refuses a lock
+# without the optional packages of other platforms, and those are not on every mirror.
 install_node_tools() {
   command -v npm >/dev/null || fail "Node.js 20 or newer is missing: install it, then run this again"
   local marker="$ROOT/node_modules/.installed"
   cmp -s "$ROOT/package-lock.json" "$marker" && return
   say "Installing Node tools"
-  (cd "$ROOT" && quietly npm ci) || fail "npm ci failed: is there a network?"
+  (cd "$ROOT" && quietly npm install --no-save) || fail "npm install failed: is there a network?"
   cp "$ROOT/package-lock.json" "$marker"
 }
 

@@ -177,7 +177,8 @@ impl Failure {
     /// The request's fields are wrong: `invalid_argument` with the first one's words as the message.
     #[must_use]
     pub fn invalid(fields: Vec<FieldViolation>) -> Self {
-        let message = fields.first().map_or_else(|| "the request is invalid".to_owned(), |f| format!("{}: {}", f.field, f.description));
+        let message =
+            fields.first().map_or_else(|| "the request is invalid".to_owned(), |f| format!("{}: {}", f.field, f.description));
         Self { fields, ..Self::new(ErrorKind::InvalidArgument, "invalid_argument", message) }
     }
 
@@ -227,7 +228,9 @@ impl From<&Status> for Failure {
         let kind = word.unwrap_or_else(|| ErrorKind::of_code(status.code()));
         let reason = info.map_or(Cow::Borrowed(kind.as_str()), |info| Cow::Owned(info.reason.clone()));
         let unmet = info.and_then(|info| info.metadata.get(UNMET_KEY)).map(|lines| lines.lines().map(str::to_owned).collect());
-        let fields = details.bad_request().map(|bad| bad.field_violations.iter().map(|v| FieldViolation::new(&v.field, &v.description)).collect());
+        let fields = details
+            .bad_request()
+            .map(|bad| bad.field_violations.iter().map(|v| FieldViolation::new(&v.field, &v.description)).collect());
         let message = if kind == ErrorKind::Internal { "internal error".to_owned() } else { status.message().to_owned() };
         Self {
             kind,
