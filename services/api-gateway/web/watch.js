@@ -113,6 +113,7 @@ async function check() {
   }
   by("card").hidden = true;
   by("stage").hidden = false;
+  by("below").textContent = info.requirements.length ? `To watch: ${info.requirements.join("; ")}. This is checked again while you watch.` : "";
   stopPlayer();
   stopPlayer = play(by("video"), session, playbackId, ended);
   by("video").focus();
