@@ -51,7 +51,9 @@ impl RequestContext {
         CURRENT.try_with(Clone::clone).ok()
     }
 
-    fn traceparent(&self) -> String {
+    /// The request's place in its trace, as W3C writes it, with a new span id.
+    #[must_use]
+    pub fn traceparent(&self) -> String {
         format!("00-{}-{:016x}-{}", self.trace_id, rand::random::<u64>().max(1), self.flags)
     }
 }

@@ -1,6 +1,7 @@
 //! Events that leave a service, in the same change as what they tell.
 
 use prost::Message as _;
+use streamgate_client::RequestContext;
 use streamgate_core::{
     ServiceName, events,
     ids::EventId,
@@ -38,11 +39,14 @@ impl Outbox {
         let id = EventId::new();
         let now = now_ms();
         let consumers = events::consumers(&payload);
+        let event_type = format!("{}{}", events::PREFIX, events::event_type(&payload));
         let event = Event {
             id: id.to_string(),
             source: self.source.to_string(),
             subject: subject.to_owned(),
             time: Some(to_timestamp(now)),
+            r#type: event_type,
+            trace_parent: RequestContext::current().map(|request| request.traceparent()).unwrap_or_default(),
             payload: Some(payload),
         };
         let seq: i64 =

@@ -73,7 +73,7 @@ fn name_of(event: &Event) -> String {
 }
 
 fn started(name: &str) -> Payload {
-    Payload::TranscodingStarted(TranscodingStarted { job_id: name.into(), content_id: "c".into() })
+    Payload::TranscodingStarted(TranscodingStarted { job_id: name.into(), content_id: "c".into(), ..Default::default() })
 }
 
 fn uploaded(name: &str) -> Payload {

@@ -133,7 +133,7 @@ async fn a_gate_is_set_told_and_taken_away() {
 
     let removed = titles.set_gate(&owner, &content.content_id, Some(Rule { kind: None })).await.unwrap();
     assert_eq!((removed.gate, removed.gate_hash.as_str()), (None, ""));
-    assert_eq!(titles.outbox_types().await, ["metadata.updated", "metadata.updated"], "setting the same gate is no news");
+    assert_eq!(titles.outbox_types().await, ["gate.changed", "gate.changed"], "setting the same gate is no news");
     let bad = titles.set_gate(&owner, &content.content_id, Some(nft("nonsense"))).await.unwrap_err();
     assert_eq!(bad.code(), Code::InvalidArgument);
 }

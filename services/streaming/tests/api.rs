@@ -200,7 +200,7 @@ async fn a_deleted_title_ends_every_session_the_owners_too() {
     let play = Fixture::open().await;
     let tokens =
         [play.create(&viewer(), &play.playback_id).await.unwrap(), play.create(&play.owner, &play.playback_id).await.unwrap()];
-    deliver(&play, Payload::MetadataDeleted(MetadataDeleted { content_id: play.content_id.clone() })).await;
+    deliver(&play, Payload::MetadataDeleted(MetadataDeleted { content_id: play.content_id.clone(), ..Default::default() })).await;
     for opened in tokens {
         assert_eq!(play.reason_of(&opened.token, "v720/00001.m4s").await, "session_revoked");
     }

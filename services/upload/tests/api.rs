@@ -314,7 +314,7 @@ async fn a_deleted_title_takes_its_source_and_its_open_upload_with_it() {
     owner.write(&open.upload_id, 0, b"123").await.unwrap();
     assert_eq!(house.stored_files(), 2);
     for content_id in [&done.content_id, &open.content_id] {
-        let payload = Payload::MetadataDeleted(MetadataDeleted { content_id: content_id.clone() });
+        let payload = Payload::MetadataDeleted(MetadataDeleted { content_id: content_id.clone(), ..Default::default() });
         let event = Event { id: EventId::new().to_string(), payload: Some(payload), ..Event::default() };
         for _ in 0..2 {
             house.deliver(DeliverRequest { event: Some(event.clone()) }).await;

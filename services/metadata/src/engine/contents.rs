@@ -103,7 +103,7 @@ impl Engine {
             .bind(now_ms())
             .execute(&mut *tx)
             .await?;
-        self.outbox.add(&mut tx, id.as_str(), Payload::MetadataDeleted(MetadataDeleted { content_id: id.to_string() })).await?;
+        self.outbox.add(&mut tx, id.as_str(), Payload::MetadataDeleted(MetadataDeleted { content_id: id.to_string(), ..Default::default() })).await?;
         tx.commit().await?;
         self.metrics.deleted.inc();
         tracing::info!(content_id = %id, "title deleted");

@@ -172,13 +172,13 @@ pub fn life_of(content_id: &str) -> Vec<Event> {
     let (content, job_id) = (content_id.to_owned(), JobId::new().to_string());
     [
         Payload::FileUploaded(ev::FileUploaded { content_id: content.clone(), ..Default::default() }),
-        Payload::TranscodingStarted(ev::TranscodingStarted { job_id: job_id.clone(), content_id: content.clone() }),
+        Payload::TranscodingStarted(ev::TranscodingStarted { job_id: job_id.clone(), content_id: content.clone(), ..Default::default() }),
         Payload::TranscodingProgressed(ev::TranscodingProgressed {
             job_id: job_id.clone(),
             content_id: content.clone(),
             progress: 0.3,
         }),
-        Payload::RenditionReady(ev::RenditionReady { job_id: job_id.clone(), content_id: content.clone() }),
+        Payload::RenditionReady(ev::RenditionReady { job_id: job_id.clone(), content_id: content.clone(), ..Default::default() }),
         Payload::TranscodingCompleted(ev::TranscodingCompleted {
             job_id,
             content_id: content,
@@ -186,6 +186,7 @@ pub fn life_of(content_id: &str) -> Vec<Event> {
             width: 1280,
             height: 720,
             size_bytes: 1,
+            ..Default::default()
         }),
     ]
     .into_iter()
@@ -199,11 +200,12 @@ pub fn failed(content_id: &str, reason: &str) -> Event {
         content_id: content_id.into(),
         reason: reason.into(),
         detail: "there is nothing in this file to play".into(),
+        ..Default::default()
     };
     event(content_id, Payload::TranscodingFailed(failed))
 }
 
 pub fn abandoned(content_id: &str, reason: &str) -> Event {
-    let gone = ev::UploadAbandoned { upload_id: String::new(), content_id: content_id.into(), reason: reason.into() };
+    let gone = ev::UploadAbandoned { upload_id: String::new(), content_id: content_id.into(), reason: reason.into(), ..Default::default() };
     event(content_id, Payload::UploadAbandoned(gone))
 }

@@ -219,7 +219,7 @@ impl Engine {
         let query = sqlx::query_scalar("UPDATE jobs SET playable = 1 WHERE job_id = ? AND playable = 0 RETURNING content_id");
         let content: Option<String> = query.bind(job_id).fetch_optional(&mut **tx).await?;
         if let Some(content_id) = content {
-            let ready = RenditionReady { job_id: job_id.to_owned(), content_id: content_id.clone() };
+            let ready = RenditionReady { job_id: job_id.to_owned(), content_id: content_id.clone(), ..Default::default() };
             self.outbox.add(tx, &content_id, Payload::RenditionReady(ready)).await?;
         }
         Ok(())

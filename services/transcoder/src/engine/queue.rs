@@ -61,7 +61,7 @@ impl Engine {
         .await?;
         let Some(job) = row.as_ref().map(rows::read).transpose()? else { return Ok(None) };
         if job.attempts == 1 {
-            let started = TranscodingStarted { job_id: job.job_id.clone(), content_id: job.content_id.clone() };
+            let started = TranscodingStarted { job_id: job.job_id.clone(), content_id: job.content_id.clone(), ..Default::default() };
             self.outbox.add(&mut tx, &job.content_id, Payload::TranscodingStarted(started)).await?;
         }
         tx.commit().await?;
@@ -209,6 +209,7 @@ impl Engine {
             content_id: job.content_id.clone(),
             reason: reason.to_owned(),
             detail: detail.to_owned(),
+            ..Default::default()
         };
         self.outbox.add(tx, &job.content_id, Payload::TranscodingFailed(failed)).await?;
         Ok(())
@@ -260,6 +261,7 @@ async fn completed(tx: &mut Transaction, job: &Job, duration_ms: u64) -> Result<
         width,
         height,
         size_bytes: u64::try_from(size_bytes).unwrap_or(0),
+        ..Default::default()
     })
 }
 

@@ -148,7 +148,7 @@ impl Rig {
     }
 
     pub async fn delete(&self, content: &str) {
-        let payload = Payload::MetadataDeleted(MetadataDeleted { content_id: content.to_owned() });
+        let payload = Payload::MetadataDeleted(MetadataDeleted { content_id: content.to_owned(), ..Default::default() });
         self.engine.handle(event(content, payload)).await.unwrap();
     }
 

@@ -87,6 +87,7 @@ impl Engine {
                 upload_id: id.to_owned(),
                 content_id: content_id.to_owned(),
                 reason: state.as_str().to_owned(),
+                ..Default::default()
             };
             self.shared.outbox.add(tx, content_id, Payload::UploadAbandoned(abandoned)).await?;
         }
