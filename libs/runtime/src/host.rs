@@ -148,7 +148,7 @@ impl Host {
         }
         let mut listeners = BTreeMap::new();
         for (name, _) in &builds {
-            let listener = server::bind(*name, settings.server.host, settings.port(*name, alone)).await?;
+            let listener = server::bind(*name, settings.host(*name, alone), settings.port(*name, alone)).await?;
             let addr = listener.local_addr().map_err(|error| StartError::Port(format!("{name}: {error}")))?;
             listeners.insert(*name, (listener, addr));
         }

@@ -13,6 +13,7 @@ mod health;
 mod host;
 mod metrics;
 mod observe;
+mod opening;
 mod server;
 mod service;
 mod storage;

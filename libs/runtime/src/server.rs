@@ -19,11 +19,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::dispatch::Dispatch;
+use crate::{dispatch::Dispatch, opening::Opening};
 
 /// Connections open at once; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 20_000;
-/// How long the head of an HTTP/1 request may take, and a connection may idle between two.
+/// How long the first bytes of a connection and the head of an HTTP/1 request may take, and a
+/// connection may idle between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests at once on one HTTP/2 connection. The edge has one connection to each service.
 const MAX_STREAMS: u32 = 2_000;
@@ -72,7 +73,8 @@ pub(crate) async fn serve(listener: TcpListener, dispatch: Dispatch, closing: Ca
                 request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
                 dispatch.clone().handle(request)
             });
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+            let connection =
+                builder.serve_connection(TokioIo::new(Opening::within(stream, HEADER_TIMEOUT)), service).into_owned();
             if let Some(Err(error)) = kill.run_until_cancelled(watcher.watch(connection)).await {
                 tracing::debug!(%error, "connection ended badly");
             }

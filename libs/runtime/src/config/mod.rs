@@ -24,6 +24,9 @@ pub struct ConfigError(pub(crate) String);
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ServerConfig {
     pub(crate) host: IpAddr,
+    /// Where the services behind the gateway listen when several run in one process: nobody outside
+    /// needs them, and they have no rate limits.
+    pub(crate) inner_host: IpAddr,
     /// Port of the one service, or of the gateway among several. 0 lets the system choose all.
     pub(crate) port: Option<u16>,
     /// Ports of single services among several.
@@ -34,7 +37,14 @@ pub(crate) struct ServerConfig {
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { host: IpAddr::from([0, 0, 0, 0]), port: None, ports: BTreeMap::new(), notice_ms: 1_000, grace_ms: 20_000 }
+        Self {
+            host: IpAddr::from([0, 0, 0, 0]),
+            inner_host: IpAddr::from([127, 0, 0, 1]),
+            port: None,
+            ports: BTreeMap::new(),
+            notice_ms: 1_000,
+            grace_ms: 20_000,
+        }
     }
 }
 
@@ -171,6 +181,11 @@ impl Settings {
             ConfigError(if names_section { reason } else { format!("{section}: {reason}") })
         })?;
         Ok(config)
+    }
+
+    /// Where a service listens, alone in its process or among others.
+    pub(crate) fn host(&self, name: ServiceName, alone: bool) -> IpAddr {
+        if alone || name == ServiceName::ApiGateway { self.server.host } else { self.server.inner_host }
     }
 
     /// The port of a service, alone in its process or among others.

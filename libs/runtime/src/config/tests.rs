@@ -35,6 +35,16 @@ fn later_layers_win_and_the_environment_wins_over_all() {
 }
 
 #[test]
+fn in_one_process_only_the_gateway_listens_for_outsiders() {
+    let settings = load("server: {host: 0.0.0.0}", &[]).unwrap();
+    assert!(settings.host(ServiceName::ApiGateway, false).is_unspecified());
+    assert!(settings.host(ServiceName::Auth, false).is_loopback());
+    assert!(settings.host(ServiceName::Auth, true).is_unspecified(), "a process of its own is reached over the network");
+    let opened = load("server: {inner_host: 0.0.0.0}", &[]).unwrap();
+    assert!(opened.host(ServiceName::Auth, false).is_unspecified());
+}
+
+#[test]
 fn an_unknown_key_is_refused_by_name() {
     assert!(refusal("dta_dir: x", &[]).contains("dta_dir"));
     assert!(refusal("server: {prt: 1}", &[]).contains("prt"));
