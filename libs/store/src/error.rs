@@ -2,6 +2,7 @@
 
 use std::io;
 
+use sqlx::{error::DatabaseError, sqlite::SqliteError};
 use streamgate_core::{ErrorKind, Failure};
 
 use crate::key::{BadKey, BlobKey};
@@ -77,6 +78,11 @@ impl Error {
         }
     }
 
+    /// The store is away, as `cause` says.
+    pub(crate) fn unavailable(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Unavailable(Some(Box::new(cause)))
+    }
+
     /// The kind that decides the gRPC code and the HTTP status.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
@@ -115,32 +121,76 @@ impl Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Self::Unavailable(Some(Box::new(error))),
-            sqlx::Error::Io(source) => Self::io("reach the database file", source),
-            other => match sqlite_code(&other) {
-                Some(SQLITE_FULL) => Self::Full,
-                Some(SQLITE_READONLY | SQLITE_PERM) => Self::ReadOnly,
-                Some(SQLITE_BUSY | SQLITE_LOCKED) => Self::Unavailable(Some(Box::new(other))),
-                Some(SQLITE_CORRUPT | SQLITE_NOTADB) => Self::Corrupt(other.to_string()),
-                _ => Self::Database(other),
+        match &error {
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => Self::unavailable(error),
+            sqlx::Error::Io(source) => match Self::io("reach the database", io::Error::from(source.kind())) {
+                full @ (Self::Full | Self::ReadOnly) => full,
+                _ => Self::unavailable(error),
             },
+            sqlx::Error::Database(said) => match meaning(said.as_ref()) {
+                Meaning::Full => Self::Full,
+                Meaning::ReadOnly => Self::ReadOnly,
+                Meaning::Passing => Self::unavailable(error),
+                Meaning::Damaged => Self::Corrupt(error.to_string()),
+                Meaning::Other => Self::Database(error),
+            },
+            _ => Self::Database(error),
         }
     }
 }
 
-// Primary result codes of SQLite; the low byte of an extended code.
-const SQLITE_PERM: u32 = 3;
-const SQLITE_BUSY: u32 = 5;
-const SQLITE_LOCKED: u32 = 6;
-const SQLITE_READONLY: u32 = 8;
-const SQLITE_CORRUPT: u32 = 11;
-const SQLITE_FULL: u32 = 13;
-const SQLITE_NOTADB: u32 = 26;
+/// What an engine's error code means to us.
+enum Meaning {
+    Full,
+    ReadOnly,
+    /// It may work later.
+    Passing,
+    Damaged,
+    Other,
+}
 
-fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
-    let code = error.as_database_error()?.code()?;
-    code.parse::<u32>().ok().map(|code| code & 0xff)
+fn meaning(error: &dyn DatabaseError) -> Meaning {
+    let code = error.code().unwrap_or_default();
+    if error.try_downcast_ref::<SqliteError>().is_some() {
+        return code.parse().map_or(Meaning::Other, meaning_of_sqlite);
+    }
+    meaning_of_sqlstate(&code)
+}
+
+/// Result codes of SQLite; the low byte of an extended code is the primary one.
+const fn meaning_of_sqlite(code: u32) -> Meaning {
+    const PERM: u32 = 3;
+    const BUSY: u32 = 5;
+    const LOCKED: u32 = 6;
+    const READONLY: u32 = 8;
+    const CORRUPT: u32 = 11;
+    const FULL: u32 = 13;
+    const NOTADB: u32 = 26;
+    match code & 0xff {
+        FULL => Meaning::Full,
+        READONLY | PERM => Meaning::ReadOnly,
+        BUSY | LOCKED => Meaning::Passing,
+        CORRUPT | NOTADB => Meaning::Damaged,
+        _ => Meaning::Other,
+    }
+}
+
+/// SQLSTATEs of PostgreSQL, appendix A of its manual.
+fn meaning_of_sqlstate(code: &str) -> Meaning {
+    match code {
+        // disk_full
+        "53100" => Meaning::Full,
+        // read_only_sql_transaction
+        "25006" => Meaning::ReadOnly,
+        // query_canceled (a timeout), lock_not_available, idle_in_transaction_session_timeout, serialization_failure,
+        // deadlock_detected
+        "57014" | "55P03" | "25P03" | "40001" | "40P01" => Meaning::Passing,
+        // data_corrupted, index_corrupted
+        "XX001" | "XX002" => Meaning::Damaged,
+        // connection_exception, insufficient_resources, operator_intervention (such as a shutdown)
+        _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") => Meaning::Passing,
+        _ => Meaning::Other,
+    }
 }
 
 impl From<Error> for Failure {

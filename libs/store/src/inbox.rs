@@ -37,8 +37,8 @@ impl Inbox {
     /// What the database says.
     pub async fn first_time(tx: &mut Transaction, event_id: &str) -> Result<bool> {
         let now = now_ms();
-        sqlx::query("DELETE FROM inbox_events WHERE seen_ms < ?").bind(now - REMEMBER_MS).execute(&mut **tx).await?;
-        let added = sqlx::query("INSERT INTO inbox_events (id, seen_ms) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        sqlx::query("DELETE FROM inbox_events WHERE seen_ms < $1").bind(now - REMEMBER_MS).execute(&mut **tx).await?;
+        let added = sqlx::query("INSERT INTO inbox_events (id, seen_ms) VALUES ($1, $2) ON CONFLICT DO NOTHING")
             .bind(event_id)
             .bind(now)
             .execute(&mut **tx)

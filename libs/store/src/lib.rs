@@ -2,7 +2,8 @@
 //!
 //! - [`BlobStore`] keeps media bytes; [`open_blobs`] gives the engine on a local folder, [`MemoryBlobs`]
 //!   is the one in memory, and [`conformance`] proves the contract for any engine.
-//! - [`Database`] is one service's SQLite file, with many readers and one writer.
+//! - [`Database`] is one service's rows, in a SQLite file or on a PostgreSQL server, with many readers
+//!   and one writer.
 //! - [`Outbox`] carries events out of a transaction to their consumers, [`Inbox`] and
 //!   [`event_server`] take them in.
 
@@ -19,7 +20,7 @@ mod outbox;
 mod relay;
 
 pub use blob::{BlobInfo, BlobStore, ByteStream, bytes, collect};
-pub use database::{Database, OUTBOX_SCHEMA, Transaction};
+pub use database::{BadServer, Database, DatabaseKind, Migrations, PostgresServer, Transaction};
 pub use error::{Error, Result};
 pub use file::{FileBlobs, open_blobs};
 pub use inbox::{EventHandler, Events, Inbox, event_server};

@@ -36,6 +36,8 @@ impl Outbox {
     /// # Errors
     /// What the database says.
     pub async fn add(&self, tx: &mut Transaction, subject: &str, payload: Payload) -> Result<EventId> {
+        // Numbers of events must rise in the order of their commits, or the relay would pass one by.
+        tx.be_alone().await?;
         let id = EventId::new();
         let now = now_ms();
         let consumers = events::consumers(&payload);
@@ -50,7 +52,7 @@ impl Outbox {
             payload: Some(payload),
         };
         let seq: i64 =
-            sqlx::query_scalar("INSERT INTO outbox_events (id, subject, body, created_ms) VALUES (?, ?, ?, ?) RETURNING seq")
+            sqlx::query_scalar("INSERT INTO outbox_events (id, subject, body, created_ms) VALUES ($1, $2, $3, $4) RETURNING seq")
                 .bind(id.as_str())
                 .bind(subject)
                 .bind(event.encode_to_vec())
@@ -58,7 +60,7 @@ impl Outbox {
                 .fetch_one(&mut **tx)
                 .await?;
         for consumer in consumers {
-            sqlx::query("INSERT INTO outbox_deliveries (consumer, seq, subject, next_ms) VALUES (?, ?, ?, ?)")
+            sqlx::query("INSERT INTO outbox_deliveries (consumer, seq, subject, next_ms) VALUES ($1, $2, $3, $4)")
                 .bind(consumer.as_str())
                 .bind(seq)
                 .bind(subject)

@@ -41,7 +41,7 @@ pub trait Delivery: Send + Sync + 'static {
 #[async_trait]
 impl Delivery for Mesh {
     async fn deliver(&self, to: ServiceName, event: Event) -> Result<(), Failure> {
-        let request = DeliverRequest { event: Some(event) };
+        let request = DeliverRequest { event: Some(event), ..Default::default() };
         match self.events(to).deliver(request).await {
             Ok(_) => Ok(()),
             Err(status) => Err(Failure::from(&status)),
@@ -120,9 +120,9 @@ impl<D: Delivery> Consumer<'_, D> {
     async fn due(&self) -> Result<Vec<Waiting>> {
         let rows = sqlx::query(
             "SELECT d.seq, d.attempts, e.body FROM outbox_deliveries d JOIN outbox_events e ON e.seq = d.seq
-             WHERE d.consumer = ?1 AND d.dead = 0 AND d.next_ms <= ?2 AND d.seq = (
-                 SELECT min(f.seq) FROM outbox_deliveries f WHERE f.consumer = ?1 AND f.subject = d.subject AND f.dead = 0)
-             ORDER BY d.seq LIMIT ?3",
+             WHERE d.consumer = $1 AND d.dead = 0 AND d.next_ms <= $2 AND d.seq = (
+                 SELECT min(f.seq) FROM outbox_deliveries f WHERE f.consumer = $1 AND f.subject = d.subject AND f.dead = 0)
+             ORDER BY d.seq LIMIT $3",
         )
         .bind(self.name.as_str())
         .bind(now_ms())
@@ -137,8 +137,8 @@ impl<D: Delivery> Consumer<'_, D> {
 
     async fn next_retry(&self) -> Result<Option<Duration>> {
         let next: Option<i64> = sqlx::query_scalar(
-            "SELECT min(next_ms) FROM outbox_deliveries d WHERE consumer = ?1 AND dead = 0 AND seq = (
-                 SELECT min(f.seq) FROM outbox_deliveries f WHERE f.consumer = ?1 AND f.subject = d.subject AND f.dead = 0)",
+            "SELECT min(next_ms) FROM outbox_deliveries d WHERE consumer = $1 AND dead = 0 AND seq = (
+                 SELECT min(f.seq) FROM outbox_deliveries f WHERE f.consumer = $1 AND f.subject = d.subject AND f.dead = 0)",
         )
         .bind(self.name.as_str())
         .fetch_one(self.db.pool())
@@ -167,12 +167,12 @@ impl<D: Delivery> Consumer<'_, D> {
 
     async fn done(&self, seq: i64) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        sqlx::query("DELETE FROM outbox_deliveries WHERE consumer = ? AND seq = ?")
+        sqlx::query("DELETE FROM outbox_deliveries WHERE consumer = $1 AND seq = $2")
             .bind(self.name.as_str())
             .bind(seq)
             .execute(&mut *tx)
             .await?;
-        sqlx::query("DELETE FROM outbox_events WHERE seq = ?1 AND NOT EXISTS (SELECT 1 FROM outbox_deliveries WHERE seq = ?1)")
+        sqlx::query("DELETE FROM outbox_events WHERE seq = $1 AND NOT EXISTS (SELECT 1 FROM outbox_deliveries WHERE seq = $1)")
             .bind(seq)
             .execute(&mut *tx)
             .await?;
@@ -181,12 +181,14 @@ impl<D: Delivery> Consumer<'_, D> {
 
     async fn park(&self, waiting: &Waiting, failure: &Failure) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        sqlx::query("UPDATE outbox_deliveries SET dead = 1, attempts = attempts + 1, error = ? WHERE consumer = ? AND seq = ?")
-            .bind(format!("{}: {}", failure.reason, failure.message))
-            .bind(self.name.as_str())
-            .bind(waiting.seq)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "UPDATE outbox_deliveries SET dead = 1, attempts = attempts + 1, error = $1 WHERE consumer = $2 AND seq = $3",
+        )
+        .bind(format!("{}: {}", failure.reason, failure.message))
+        .bind(self.name.as_str())
+        .bind(waiting.seq)
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await
     }
 
@@ -198,7 +200,7 @@ impl<D: Delivery> Consumer<'_, D> {
         }
         let wait = failure.retry_after.map_or_else(|| backoff(attempts), |hint| hint.min(LONGEST_WAIT));
         let mut tx = self.db.begin().await?;
-        sqlx::query("UPDATE outbox_deliveries SET attempts = ?, next_ms = ?, error = ? WHERE consumer = ? AND seq = ?")
+        sqlx::query("UPDATE outbox_deliveries SET attempts = $1, next_ms = $2, error = $3 WHERE consumer = $4 AND seq = $5")
             .bind(attempts)
             .bind(now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(0)))
             .bind(format!("{}: {}", failure.reason, failure.message))

@@ -2,13 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use sqlx::migrate::Migrator;
 use streamgate_core::ErrorKind;
-use streamgate_store::Database;
+use streamgate_store::{Database, Migrations};
 use tempfile::tempdir;
 
 async fn open(path: &std::path::Path) -> Database {
-    let db = Database::open(path, &Migrator::with_migrations(Vec::new())).await.unwrap();
+    let db = Database::open(path, &Migrations::none()).await.unwrap();
     let mut tx = db.begin().await.unwrap();
     sqlx::query("CREATE TABLE IF NOT EXISTS counter (n INTEGER NOT NULL) STRICT").execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
@@ -25,7 +24,7 @@ async fn writers_wait_in_line_and_lose_no_update() {
     let add = || async {
         let mut tx = db.begin().await.unwrap();
         let n: i64 = sqlx::query_scalar("SELECT n FROM counter").fetch_one(&mut *tx).await.unwrap();
-        sqlx::query("UPDATE counter SET n = ?").bind(n + 1).execute(&mut *tx).await.unwrap();
+        sqlx::query("UPDATE counter SET n = $1").bind(n + 1).execute(&mut *tx).await.unwrap();
         tx.commit().await.unwrap();
     };
     futures::future::join_all((0..50).map(|_| add())).await;
@@ -60,6 +59,6 @@ async fn a_file_that_is_no_database_is_said_to_be_damaged() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("a.db");
     std::fs::write(&path, vec![7; 4096]).unwrap();
-    let failed = Database::open(&path, &Migrator::with_migrations(Vec::new())).await.unwrap_err();
+    let failed = Database::open(&path, &Migrations::none()).await.unwrap_err();
     assert!(matches!(failed, streamgate_store::Error::Corrupt(_)), "{failed:?}");
 }

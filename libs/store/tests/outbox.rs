@@ -10,12 +10,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sqlx::migrate::Migrator;
 use streamgate_core::{ErrorKind, Failure, ServiceName};
 use streamgate_proto::streamgate::events::v1::{
     DeliverRequest, Event, FileUploaded, TranscodingStarted, event::Payload, event_service_server::EventService as _,
 };
-use streamgate_store::{Database, Delivery, EventHandler, Events, Inbox, Outbox, event_server};
+use streamgate_store::{Database, Delivery, EventHandler, Events, Inbox, Migrations, Outbox, event_server};
 use tempfile::tempdir;
 use tokio_util::sync::CancellationToken;
 
@@ -81,8 +80,7 @@ fn uploaded(name: &str) -> Payload {
 }
 
 async fn open(folder: &Path) -> Database {
-    let migrator = Migrator::with_migrations(Vec::new());
-    Database::open(&folder.join("db/test.db"), &migrator).await.unwrap()
+    Database::open(&folder.join("db/test.db"), &Migrations::none()).await.unwrap()
 }
 
 struct Relay {
@@ -109,7 +107,11 @@ async fn send(db: &Database, outbox: &Outbox, subject: &str, payload: Payload) {
 }
 
 async fn rows(db: &Database, dead: bool) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM outbox_deliveries WHERE dead = ?").bind(dead).fetch_one(db.pool()).await.unwrap()
+    sqlx::query_scalar("SELECT count(*) FROM outbox_deliveries WHERE dead = $1")
+        .bind(i64::from(dead))
+        .fetch_one(db.pool())
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -229,7 +231,7 @@ async fn an_event_that_comes_twice_has_one_effect() {
     let id = streamgate_core::ids::EventId::new().to_string();
     for _ in 0..2 {
         let event = Event { id: id.clone(), payload: Some(started("x")), ..Event::default() };
-        let request = tonic::Request::new(DeliverRequest { event: Some(event) });
+        let request = tonic::Request::new(DeliverRequest { event: Some(event), ..Default::default() });
         Events::new(handler.clone()).deliver(request).await.unwrap();
     }
     assert_eq!(*handler.effects.lock().unwrap(), 1);

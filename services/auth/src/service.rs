@@ -10,12 +10,12 @@ use streamgate_core::{
 };
 use streamgate_proto::streamgate::auth::v1::auth_service_server::AuthServiceServer;
 use streamgate_runtime::{Boot, BoxError, CancellationToken, OnFailure, Service};
-use streamgate_store::Database;
+use streamgate_store::{Database, Migrations};
 
 use crate::{Config, Error, Handler, LocalAuthenticator, Metrics, engine::Engine, origins::Origins};
 
 /// Schema of the database, step by step.
-pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+pub static MIGRATIONS: Migrations = streamgate_store::migrations!();
 
 /// How often what has expired is swept away, and the age of the signing key looked at.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(600);

@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::metadata::v1::metadata_service_server::MetadataServiceServer;
 use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
-use streamgate_store::{Database, Outbox, event_server};
+use streamgate_store::{Database, Migrations, Outbox, event_server};
 
 use crate::{Config, Handler, Metrics, engine::Engine};
 
 /// Schema of the database, step by step.
-pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+pub static MIGRATIONS: Migrations = streamgate_store::migrations!();
 
 /// The metadata service.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::streaming::v1::streaming_service_server::StreamingServiceServer;
 use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
-use streamgate_store::{Database, event_server, open_blobs};
+use streamgate_store::{Database, Migrations, event_server, open_blobs};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Schema of the database, step by step.
-pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+pub static MIGRATIONS: Migrations = streamgate_store::migrations!();
 
 /// How often the use of sessions is written down and old ones are dropped.
 const TIDY_EVERY: Duration = Duration::from_secs(30);

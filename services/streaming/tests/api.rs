@@ -149,7 +149,7 @@ async fn without_an_answer_playback_goes_on_for_a_minute_at_the_most() {
 async fn age(play: &Fixture, age_ms: i64) {
     play.engine.flush().await.unwrap();
     let mut tx = play.db.begin().await.unwrap();
-    let query = sqlx::query("UPDATE sessions SET checked_ms = ?").bind(streamgate_core::time::now_ms() - age_ms);
+    let query = sqlx::query("UPDATE sessions SET checked_ms = $1").bind(streamgate_core::time::now_ms() - age_ms);
     query.execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
 }

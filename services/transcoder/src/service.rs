@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::transcoder::v1::transcoder_service_server::TranscoderServiceServer;
 use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
-use streamgate_store::{Database, Outbox, event_server, open_blobs};
+use streamgate_store::{Database, Migrations, Outbox, event_server, open_blobs};
 
 use crate::{Config, Engine, Handler, Metrics, Worker};
 
 /// Schema of the database, step by step.
-pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+pub static MIGRATIONS: Migrations = streamgate_store::migrations!();
 
 /// The transcoder service.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::upload::v1::upload_service_server::UploadServiceServer;
 use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
-use streamgate_store::{Database, Outbox, event_server, open_blobs};
+use streamgate_store::{Database, Migrations, Outbox, event_server, open_blobs};
 
 use crate::{
     Config, Handler, Metrics,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Schema of the database, step by step.
-pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+pub static MIGRATIONS: Migrations = streamgate_store::migrations!();
 
 /// The upload service.
 #[derive(Debug)]

@@ -317,7 +317,7 @@ async fn a_deleted_title_takes_its_source_and_its_open_upload_with_it() {
         let payload = Payload::MetadataDeleted(MetadataDeleted { content_id: content_id.clone(), ..Default::default() });
         let event = Event { id: EventId::new().to_string(), payload: Some(payload), ..Event::default() };
         for _ in 0..2 {
-            house.deliver(DeliverRequest { event: Some(event.clone()) }).await;
+            house.deliver(DeliverRequest { event: Some(event.clone()), ..Default::default() }).await;
         }
     }
     assert_eq!(house.stored_files(), 0);

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::worker::v1::worker_service_server::WorkerServiceServer;
 use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
-use streamgate_store::Database;
+use streamgate_store::{Database, Migrations};
 
 use crate::{
     Config, Handler, Metrics,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Schema of the database, step by step.
-pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+pub static MIGRATIONS: Migrations = streamgate_store::migrations!();
 
 /// The worker service.
 #[derive(Debug)]

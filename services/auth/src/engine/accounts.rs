@@ -1,6 +1,6 @@
 //! Accounts: one for each wallet address, and one for each API key.
 
-use sqlx::sqlite::SqliteRow;
+use sqlx::any::AnyRow;
 use sqlx::{FromRow, Row as _};
 use streamgate_core::{
     Caller, Role,
@@ -39,8 +39,8 @@ pub struct AccountPage {
     pub next_page_token: String,
 }
 
-impl FromRow<'_, SqliteRow> for AccountRow {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+impl FromRow<'_, AnyRow> for AccountRow {
+    fn from_row(row: &AnyRow) -> Result<Self, sqlx::Error> {
         let decode = |column: &str| {
             let text: String = row.try_get(column)?;
             Ok::<_, sqlx::Error>((column.to_owned(), text))
@@ -64,8 +64,8 @@ pub(super) async fn sign_in(
 ) -> Result<AccountRow, Error> {
     let role = if operator { Role::Operator } else { role_of_new };
     let account = sqlx::query_as(
-        "INSERT INTO accounts (id, address, wallet, role, created_at) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (address) DO UPDATE SET wallet = excluded.wallet, role = CASE WHEN ?6 THEN excluded.role ELSE role END
+        "INSERT INTO accounts (id, address, wallet, role, created_at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (address) DO UPDATE SET wallet = excluded.wallet, role = CASE WHEN $6 THEN excluded.role ELSE accounts.role END
          RETURNING id, role, wallet, created_at",
     )
     .bind(AccountId::new().as_str())
@@ -82,7 +82,7 @@ pub(super) async fn sign_in(
 /// A new account of an API key.
 pub(super) async fn of_api_key(tx: &mut Transaction, role: Role, now: UnixMillis) -> Result<AccountId, Error> {
     let id = AccountId::new();
-    sqlx::query("INSERT INTO accounts (id, role, created_at) VALUES (?1, ?2, ?3)")
+    sqlx::query("INSERT INTO accounts (id, role, created_at) VALUES ($1, $2, $3)")
         .bind(id.as_str())
         .bind(role.as_str())
         .bind(now)
@@ -107,7 +107,7 @@ impl Engine {
     }
 
     async fn find_account(&self, id: &AccountId) -> Result<AccountRow, Error> {
-        let row = sqlx::query_as("SELECT id, role, wallet, created_at FROM accounts WHERE id = ?1").bind(id.as_str());
+        let row = sqlx::query_as("SELECT id, role, wallet, created_at FROM accounts WHERE id = $1").bind(id.as_str());
         row.fetch_optional(self.db.pool()).await?.ok_or_else(|| Error::UnknownAccount(id.to_string()))
     }
 
@@ -118,7 +118,7 @@ impl Engine {
     pub async fn set_role(&self, id: &AccountId, role: Role) -> Result<AccountRow, Error> {
         let mut tx = self.db.begin().await?;
         let row: Option<AccountRow> =
-            sqlx::query_as("UPDATE accounts SET role = ?2 WHERE id = ?1 RETURNING id, role, wallet, created_at")
+            sqlx::query_as("UPDATE accounts SET role = $2 WHERE id = $1 RETURNING id, role, wallet, created_at")
                 .bind(id.as_str())
                 .bind(role.as_str())
                 .fetch_optional(&mut *tx)
@@ -137,9 +137,9 @@ impl Engine {
         let page = Page::parse(page_size, page_token, LIST)?;
         // Ids are ordered by time; every id is smaller than "b".
         let rows: Vec<AccountRow> =
-            sqlx::query_as("SELECT id, role, wallet, created_at FROM accounts WHERE id < ?1 ORDER BY id DESC LIMIT ?2")
+            sqlx::query_as("SELECT id, role, wallet, created_at FROM accounts WHERE id < $1 ORDER BY id DESC LIMIT $2")
                 .bind(page.after.as_deref().unwrap_or("b"))
-                .bind(page.size + 1)
+                .bind(i64::from(page.size) + 1)
                 .fetch_all(self.db.pool())
                 .await?;
         let (accounts, next_page_token) = page.cut(rows, |row| row.id.to_string(), LIST);

@@ -1,6 +1,6 @@
 //! Keys of machines: `sgk_<id>_<secret>`, shown once and kept as a hash.
 
-use sqlx::{FromRow, Row as _, sqlite::SqliteRow};
+use sqlx::{FromRow, Row as _, any::AnyRow};
 use streamgate_core::{
     Account, Role,
     ids::{AccountId, ApiKeyId},
@@ -57,8 +57,8 @@ pub struct ApiKeyPage {
     pub next_page_token: String,
 }
 
-impl FromRow<'_, SqliteRow> for ApiKeyRow {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+impl FromRow<'_, AnyRow> for ApiKeyRow {
+    fn from_row(row: &AnyRow) -> Result<Self, sqlx::Error> {
         let (id, role): (String, String) = (row.try_get("id")?, row.try_get("role")?);
         let bad = |index: &str, source: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::ColumnDecode {
             index: index.to_owned(),
@@ -81,7 +81,7 @@ pub(super) async fn create(db: &Database, name: &str, role: Role) -> Result<NewA
     let secret = random::text::<32>()?;
     let mut tx = db.begin().await?;
     let account = accounts::of_api_key(&mut tx, role, now).await?;
-    sqlx::query("INSERT INTO api_keys (id, account_id, name, secret_hash, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")
+    sqlx::query("INSERT INTO api_keys (id, account_id, name, secret_hash, created_at) VALUES ($1, $2, $3, $4, $5)")
         .bind(id.as_str())
         .bind(account.as_str())
         .bind(name)
@@ -126,7 +126,7 @@ impl Engine {
         let (id, secret) = split(text).ok_or(Error::BadApiKey)?;
         let row: Option<(Vec<u8>, String, String)> = sqlx::query_as(
             "SELECT k.secret_hash, a.id, a.role FROM api_keys k JOIN accounts a ON a.id = k.account_id
-             WHERE k.id = ?1 AND k.revoked_at IS NULL",
+             WHERE k.id = $1 AND k.revoked_at IS NULL",
         )
         .bind(id.as_str())
         .fetch_optional(self.db.pool())
@@ -145,13 +145,13 @@ impl Engine {
     /// A key that does not exist.
     pub async fn revoke_api_key(&self, id: &ApiKeyId) -> Result<ApiKeyRow, Error> {
         let mut tx = self.db.begin().await?;
-        sqlx::query("UPDATE api_keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL")
+        sqlx::query("UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
             .bind(id.as_str())
             .bind(now_ms())
             .execute(&mut *tx)
             .await?;
         let row: Option<ApiKeyRow> = sqlx::query_as(
-            "SELECT k.id, k.name, a.role, k.created_at, k.revoked_at FROM api_keys k JOIN accounts a ON a.id = k.account_id WHERE k.id = ?1",
+            "SELECT k.id, k.name, a.role, k.created_at, k.revoked_at FROM api_keys k JOIN accounts a ON a.id = k.account_id WHERE k.id = $1",
         )
         .bind(id.as_str())
         .fetch_optional(&mut *tx)
@@ -170,11 +170,11 @@ impl Engine {
         let page = Page::parse(page_size, page_token, LIST)?;
         let rows: Vec<ApiKeyRow> = sqlx::query_as(
             "SELECT k.id, k.name, a.role, k.created_at, k.revoked_at FROM api_keys k JOIN accounts a ON a.id = k.account_id
-             WHERE k.id < ?1 ORDER BY k.id DESC LIMIT ?2",
+             WHERE k.id < $1 ORDER BY k.id DESC LIMIT $2",
         )
         // Every id is smaller than "l".
         .bind(page.after.as_deref().unwrap_or("l"))
-        .bind(page.size + 1)
+        .bind(i64::from(page.size) + 1)
         .fetch_all(self.db.pool())
         .await?;
         let (keys, next_page_token) = page.cut(rows, |row| row.id.to_string(), LIST);

@@ -72,7 +72,7 @@ impl Engine {
         let mut tx = self.db.begin().await?;
         self.make_room(&mut tx, address, now).await?;
         sqlx::query(
-            "INSERT INTO challenges (id, address, domain, nonce, message, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO challenges (id, address, domain, nonce, message, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(challenge.id.as_str())
         .bind(address.lower())
@@ -88,19 +88,20 @@ impl Engine {
 
     /// Anybody may ask for challenges, so their number is bounded: the oldest give way.
     async fn make_room(&self, tx: &mut Transaction, address: Address, now: UnixMillis) -> Result<(), Error> {
-        sqlx::query("DELETE FROM challenges WHERE expires_at <= ?1").bind(now).execute(&mut **tx).await?;
+        sqlx::query("DELETE FROM challenges WHERE expires_at <= $1").bind(now).execute(&mut **tx).await?;
         sqlx::query(
             "DELETE FROM challenges WHERE id IN
-             (SELECT id FROM challenges WHERE address = ?1 ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET ?2)",
+             (SELECT id FROM challenges WHERE address = $1 ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $2)",
         )
         .bind(address.lower())
         .bind(i64::from(self.settings.config.challenges_per_address) - 1)
+        .bind(i64::MAX)
         .execute(&mut **tx)
         .await?;
         let (count,): (i64,) = sqlx::query_as("SELECT count(*) FROM challenges").fetch_one(&mut **tx).await?;
         let over = count + 1 - i64::from(self.settings.config.challenges_total);
         if over > 0 {
-            sqlx::query("DELETE FROM challenges WHERE id IN (SELECT id FROM challenges ORDER BY created_at, id LIMIT ?1)")
+            sqlx::query("DELETE FROM challenges WHERE id IN (SELECT id FROM challenges ORDER BY created_at, id LIMIT $1)")
                 .bind(over)
                 .execute(&mut **tx)
                 .await?;

@@ -67,8 +67,8 @@ impl Engine {
     pub async fn sweep(&self) -> Result<(), Error> {
         let now = now_ms();
         let mut tx = self.db.begin().await?;
-        sqlx::query("DELETE FROM challenges WHERE expires_at <= ?1").bind(now).execute(&mut *tx).await?;
-        sqlx::query("DELETE FROM refresh_tokens WHERE expires_at <= ?1").bind(now).execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM challenges WHERE expires_at <= $1").bind(now).execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM refresh_tokens WHERE expires_at <= $1").bind(now).execute(&mut *tx).await?;
         sqlx::query("DELETE FROM sign_ins WHERE NOT EXISTS (SELECT 1 FROM refresh_tokens WHERE sign_in_id = sign_ins.id)")
             .execute(&mut *tx)
             .await?;

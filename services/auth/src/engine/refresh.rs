@@ -22,7 +22,7 @@ pub(super) async fn begin(
     now: UnixMillis,
 ) -> Result<String, Error> {
     let id = random::text::<16>()?;
-    sqlx::query("INSERT INTO sign_ins (id, account_id, wallet, created_at) VALUES (?1, ?2, ?3, ?4)")
+    sqlx::query("INSERT INTO sign_ins (id, account_id, wallet, created_at) VALUES ($1, $2, $3, $4)")
         .bind(&id)
         .bind(account.as_str())
         .bind(wallet)
@@ -34,7 +34,7 @@ pub(super) async fn begin(
 
 async fn add_token(tx: &mut Transaction, sign_in: &str, lifetime_days: u32, now: UnixMillis) -> Result<String, Error> {
     let token = format!("{PREFIX}{}", random::text::<32>()?);
-    sqlx::query("INSERT INTO refresh_tokens (hash, sign_in_id, expires_at) VALUES (?1, ?2, ?3)")
+    sqlx::query("INSERT INTO refresh_tokens (hash, sign_in_id, expires_at) VALUES ($1, $2, $3)")
         .bind(random::fingerprint(&token))
         .bind(sign_in)
         .bind(now + i64::from(lifetime_days) * DAY_MS)
@@ -56,13 +56,13 @@ struct Row {
 async fn find(tx: &mut Transaction, token: &str) -> Result<Option<Row>, Error> {
     let row = sqlx::query_as(
         "SELECT t.sign_in_id, s.wallet, s.account_id, t.expires_at, t.used_at, s.revoked_at
-         FROM refresh_tokens t JOIN sign_ins s ON s.id = t.sign_in_id WHERE t.hash = ?1",
+         FROM refresh_tokens t JOIN sign_ins s ON s.id = t.sign_in_id WHERE t.hash = $1",
     );
     Ok(row.bind(random::fingerprint(token)).fetch_optional(&mut **tx).await?)
 }
 
 async fn revoke(tx: &mut Transaction, sign_in: &str, now: UnixMillis) -> Result<(), Error> {
-    sqlx::query("UPDATE sign_ins SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL")
+    sqlx::query("UPDATE sign_ins SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL")
         .bind(sign_in)
         .bind(now)
         .execute(&mut **tx)
@@ -97,14 +97,14 @@ impl Engine {
         if now >= row.expires_at {
             return Err(Error::RefreshTokenExpired);
         }
-        sqlx::query("UPDATE refresh_tokens SET used_at = ?2 WHERE hash = ?1")
+        sqlx::query("UPDATE refresh_tokens SET used_at = $2 WHERE hash = $1")
             .bind(random::fingerprint(token))
             .bind(now)
             .execute(&mut *tx)
             .await?;
         let next = add_token(&mut tx, &row.sign_in_id, self.settings.config.refresh_ttl_days, now).await?;
         // The role of today, not of the sign-in.
-        let account: Option<AccountRow> = sqlx::query_as("SELECT id, role, wallet, created_at FROM accounts WHERE id = ?1")
+        let account: Option<AccountRow> = sqlx::query_as("SELECT id, role, wallet, created_at FROM accounts WHERE id = $1")
             .bind(&row.account_id)
             .fetch_optional(&mut *tx)
             .await?;

@@ -37,7 +37,7 @@ impl Engine {
     }
 
     async fn try_login(&self, id: &ChallengeId, signature: &Signature) -> Result<SignedIn, Error> {
-        let row: Option<Row> = sqlx::query_as("SELECT address, domain, nonce, message, expires_at FROM challenges WHERE id = ?1")
+        let row: Option<Row> = sqlx::query_as("SELECT address, domain, nonce, message, expires_at FROM challenges WHERE id = $1")
             .bind(id.as_str())
             .fetch_optional(self.db.pool())
             .await?;
@@ -77,8 +77,8 @@ impl Engine {
 
     async fn note_failure(&self, id: &ChallengeId) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
-        sqlx::query("UPDATE challenges SET failures = failures + 1 WHERE id = ?1").bind(id.as_str()).execute(&mut *tx).await?;
-        sqlx::query("DELETE FROM challenges WHERE id = ?1 AND failures >= ?2")
+        sqlx::query("UPDATE challenges SET failures = failures + 1 WHERE id = $1").bind(id.as_str()).execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM challenges WHERE id = $1 AND failures >= $2")
             .bind(id.as_str())
             .bind(FAILURES_AT_MOST)
             .execute(&mut *tx)
@@ -90,7 +90,7 @@ impl Engine {
     async fn use_up(&self, id: &ChallengeId, wallet: Wallet) -> Result<SignedIn, Error> {
         let now = now_ms();
         let mut tx = self.db.begin().await?;
-        let used: Option<(String,)> = sqlx::query_as("DELETE FROM challenges WHERE id = ?1 AND expires_at > ?2 RETURNING id")
+        let used: Option<(String,)> = sqlx::query_as("DELETE FROM challenges WHERE id = $1 AND expires_at > $2 RETURNING id")
             .bind(id.as_str())
             .bind(now)
             .fetch_optional(&mut *tx)

@@ -78,7 +78,7 @@ impl SigningKeys {
 async fn load(db: &Database, rotation_days: u32) -> Result<Ring, Error> {
     let now = now_ms();
     let mut tx = db.begin().await?;
-    sqlx::query("DELETE FROM signing_keys WHERE withdraw_at <= ?1").bind(now).execute(&mut *tx).await?;
+    sqlx::query("DELETE FROM signing_keys WHERE withdraw_at <= $1").bind(now).execute(&mut *tx).await?;
     let mut rows = read(&mut tx).await?;
     let is_fresh = |created_at: i64| now - created_at < i64::from(rotation_days) * DAY_MS;
     if !rows.first().is_some_and(|(_, created_at)| is_fresh(*created_at)) {
@@ -96,11 +96,11 @@ async fn read(tx: &mut Transaction) -> Result<Vec<(Vec<u8>, i64)>, Error> {
 async fn add(tx: &mut Transaction, now: UnixMillis) -> Result<(), Error> {
     let seed: [u8; 32] = random::bytes()?;
     let kid = public_key(&pair(&seed)?).kid;
-    sqlx::query("UPDATE signing_keys SET withdraw_at = ?1 WHERE withdraw_at IS NULL")
+    sqlx::query("UPDATE signing_keys SET withdraw_at = $1 WHERE withdraw_at IS NULL")
         .bind(now + OVERLAP_MS)
         .execute(&mut **tx)
         .await?;
-    sqlx::query("INSERT INTO signing_keys (kid, seed, created_at) VALUES (?1, ?2, ?3)")
+    sqlx::query("INSERT INTO signing_keys (kid, seed, created_at) VALUES ($1, $2, $3)")
         .bind(&kid)
         .bind(seed.as_slice())
         .bind(now)

@@ -71,7 +71,7 @@ impl Engine {
             return Ok(before);
         }
         sqlx::query(
-            "UPDATE contents SET title = ?2, description = ?3, tags = ?4, update_ms = ?5, revision = revision + 1 WHERE content_id = ?1",
+            "UPDATE contents SET title = $2, description = $3, tags = $4, update_ms = $5, revision = revision + 1 WHERE content_id = $1",
         )
         .bind(command.content_id.as_str())
         .bind(title)
@@ -98,12 +98,18 @@ impl Engine {
         if content.deleted {
             return Ok(());
         }
-        sqlx::query("UPDATE contents SET delete_ms = ?2, update_ms = ?2, revision = revision + 1 WHERE content_id = ?1")
+        sqlx::query("UPDATE contents SET delete_ms = $2, update_ms = $2, revision = revision + 1 WHERE content_id = $1")
             .bind(id.as_str())
             .bind(now_ms())
             .execute(&mut *tx)
             .await?;
-        self.outbox.add(&mut tx, id.as_str(), Payload::MetadataDeleted(MetadataDeleted { content_id: id.to_string(), ..Default::default() })).await?;
+        self.outbox
+            .add(
+                &mut tx,
+                id.as_str(),
+                Payload::MetadataDeleted(MetadataDeleted { content_id: id.to_string(), ..Default::default() }),
+            )
+            .await?;
         tx.commit().await?;
         self.metrics.deleted.inc();
         tracing::info!(content_id = %id, "title deleted");
@@ -117,7 +123,7 @@ async fn insert(tx: &mut Transaction, owner: &str, request_hash: &str, command: 
     let gate = command.gate.map(StoredGate::of);
     sqlx::query(
         "INSERT INTO contents (content_id, owner, request_id, request_hash, title, description, tags, status, gate, gate_hash, create_ms, update_ms) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)",
     )
     .bind(id.as_str())
     .bind(owner)
@@ -132,7 +138,7 @@ async fn insert(tx: &mut Transaction, owner: &str, request_hash: &str, command: 
     .bind(now)
     .execute(&mut **tx)
     .await?;
-    sqlx::query("INSERT INTO playback_ids (playback_id, content_id, create_ms) VALUES (?1, ?2, ?3)")
+    sqlx::query("INSERT INTO playback_ids (playback_id, content_id, create_ms) VALUES ($1, $2, $3)")
         .bind(PlaybackId::new().as_str())
         .bind(id.as_str())
         .bind(now)
@@ -142,7 +148,7 @@ async fn insert(tx: &mut Transaction, owner: &str, request_hash: &str, command: 
 }
 
 async fn find_by_request(tx: &mut Transaction, owner: &str, request_id: &str) -> Result<Option<Content>, Error> {
-    let row: Option<ContentRow> = sqlx::query_as(select_contents!("FROM contents c WHERE c.owner = ?1 AND c.request_id = ?2"))
+    let row: Option<ContentRow> = sqlx::query_as(select_contents!("FROM contents c WHERE c.owner = $1 AND c.request_id = $2"))
         .bind(owner)
         .bind(request_id)
         .fetch_optional(&mut **tx)

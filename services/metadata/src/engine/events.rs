@@ -56,20 +56,20 @@ impl Engine {
         // Progress comes often and is no edit: it must not make a creator's expected_revision stale.
         let is_edit = (stage.status, stage.playable) != (before.stage.status, before.stage.playable);
         sqlx::query(
-            "UPDATE contents SET status = ?2, progress = ?3, playable = ?4, job_id = ?5, job_mark = ?6, error_reason = ?7, \
-             error_detail = ?8, duration_ms = ?9, width = ?10, height = ?11, update_ms = ?12, revision = revision + ?13 WHERE content_id = ?1",
+            "UPDATE contents SET status = $2, progress = $3, playable = $4, job_id = $5, job_mark = $6, error_reason = $7, \
+             error_detail = $8, duration_ms = $9, width = $10, height = $11, update_ms = $12, revision = revision + $13 WHERE content_id = $1",
         )
         .bind(content_id.as_str())
         .bind(stage.status.as_str())
         .bind(stage.progress)
-        .bind(stage.playable)
+        .bind(i64::from(stage.playable))
         .bind(&stage.job_id)
         .bind(&stage.job_mark)
         .bind(&stage.error_reason)
         .bind(&stage.error_detail)
         .bind(i64::try_from(stage.duration_ms).unwrap_or(i64::MAX))
-        .bind(stage.width)
-        .bind(stage.height)
+        .bind(i64::from(stage.width))
+        .bind(i64::from(stage.height))
         .bind(now_ms())
         .bind(i64::from(is_edit))
         .execute(&mut *tx)

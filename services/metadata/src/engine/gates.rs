@@ -26,7 +26,7 @@ impl Engine {
         }
         let hash = gate.as_ref().map_or_else(String::new, |gate| gate.hash.clone());
         sqlx::query(
-            "UPDATE contents SET gate = ?2, gate_hash = ?3, update_ms = ?4, revision = revision + 1 WHERE content_id = ?1",
+            "UPDATE contents SET gate = $2, gate_hash = $3, update_ms = $4, revision = revision + 1 WHERE content_id = $1",
         )
         .bind(id.as_str())
         .bind(gate.as_ref().map(|gate| gate.encoded.clone()))
@@ -53,7 +53,7 @@ impl Engine {
         if content.playback_ids.len() >= self.config.max_playback_ids as usize {
             return Err(Error::TooManyPlaybackIds(self.config.max_playback_ids));
         }
-        sqlx::query("INSERT INTO playback_ids (playback_id, content_id, gate, gate_hash, create_ms) VALUES (?1, ?2, ?3, ?4, ?5)")
+        sqlx::query("INSERT INTO playback_ids (playback_id, content_id, gate, gate_hash, create_ms) VALUES ($1, $2, $3, $4, $5)")
             .bind(playback_id.as_str())
             .bind(id.as_str())
             .bind(gate.as_ref().map(|gate| gate.encoded.clone()))
@@ -73,16 +73,17 @@ impl Engine {
     pub async fn delete_playback_id(&self, caller: &Caller, id: &ContentId, playback_id: &PlaybackId) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
         let content = self.find_for(&mut tx, caller, id).await?;
-        let deleted: Option<bool> =
-            sqlx::query_scalar("SELECT delete_ms IS NOT NULL FROM playback_ids WHERE playback_id = ?1 AND content_id = ?2")
-                .bind(playback_id.as_str())
-                .bind(id.as_str())
-                .fetch_optional(&mut *tx)
-                .await?;
-        if deleted.ok_or_else(|| Error::UnknownPlaybackId(playback_id.to_string()))? {
+        let deleted: Option<i64> = sqlx::query_scalar(
+            "SELECT CASE WHEN delete_ms IS NULL THEN 0 ELSE 1 END FROM playback_ids WHERE playback_id = $1 AND content_id = $2",
+        )
+        .bind(playback_id.as_str())
+        .bind(id.as_str())
+        .fetch_optional(&mut *tx)
+        .await?;
+        if deleted.ok_or_else(|| Error::UnknownPlaybackId(playback_id.to_string()))? != 0 {
             return Ok(());
         }
-        sqlx::query("UPDATE playback_ids SET delete_ms = ?2 WHERE playback_id = ?1")
+        sqlx::query("UPDATE playback_ids SET delete_ms = $2 WHERE playback_id = $1")
             .bind(playback_id.as_str())
             .bind(now_ms())
             .execute(&mut *tx)
@@ -102,7 +103,7 @@ impl Engine {
 }
 
 async fn touch(tx: &mut Transaction, id: &ContentId) -> Result<(), Error> {
-    sqlx::query("UPDATE contents SET update_ms = ?2, revision = revision + 1 WHERE content_id = ?1")
+    sqlx::query("UPDATE contents SET update_ms = $2, revision = revision + 1 WHERE content_id = $1")
         .bind(id.as_str())
         .bind(now_ms())
         .execute(&mut **tx)

@@ -10,16 +10,16 @@ use crate::Error;
 
 /// The four shapes of a list. Ids are ordered by time, so the id is the key of the page.
 pub(super) const LIST_ALL: &str =
-    select_contents!("FROM contents c WHERE c.delete_ms IS NULL AND c.content_id < ?1 ORDER BY c.content_id DESC LIMIT ?2");
+    select_contents!("FROM contents c WHERE c.delete_ms IS NULL AND c.content_id < $1 ORDER BY c.content_id DESC LIMIT $2");
 pub(super) const LIST_BY_STATUS: &str = select_contents!(
-    "FROM contents c WHERE c.delete_ms IS NULL AND c.content_id < ?1 AND c.status = ?3 ORDER BY c.content_id DESC LIMIT ?2"
+    "FROM contents c WHERE c.delete_ms IS NULL AND c.content_id < $1 AND c.status = $3 ORDER BY c.content_id DESC LIMIT $2"
 );
 pub(super) const LIST_BY_OWNER: &str = select_contents!(
-    "FROM contents c WHERE c.delete_ms IS NULL AND c.content_id < ?1 AND c.owner = ?3 ORDER BY c.content_id DESC LIMIT ?2"
+    "FROM contents c WHERE c.delete_ms IS NULL AND c.content_id < $1 AND c.owner = $3 ORDER BY c.content_id DESC LIMIT $2"
 );
 pub(super) const LIST_BY_OWNER_STATUS: &str = select_contents!(
-    "FROM contents c WHERE c.delete_ms IS NULL AND c.content_id < ?1 AND c.owner = ?3 AND c.status = ?4 \
-     ORDER BY c.content_id DESC LIMIT ?2"
+    "FROM contents c WHERE c.delete_ms IS NULL AND c.content_id < $1 AND c.owner = $3 AND c.status = $4 \
+     ORDER BY c.content_id DESC LIMIT $2"
 );
 
 /// Sorts behind every id.

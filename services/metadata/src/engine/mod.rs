@@ -9,7 +9,7 @@ mod rows;
 mod search;
 mod status;
 
-use sqlx::{Sqlite, pool::PoolConnection};
+use sqlx::{Any, pool::PoolConnection};
 use streamgate_core::{Caller, ids::ContentId};
 use streamgate_store::{Database, Outbox, Transaction};
 
@@ -48,7 +48,7 @@ impl Engine {
         Self { db, outbox, metrics, config }
     }
 
-    async fn reader(&self) -> Result<PoolConnection<Sqlite>, Error> {
+    async fn reader(&self) -> Result<PoolConnection<Any>, Error> {
         Ok(self.db.pool().acquire().await?)
     }
 

@@ -42,7 +42,7 @@ struct PlaybackRow {
     owner: String,
     gate: Option<Vec<u8>>,
     gate_hash: String,
-    playable: bool,
+    playable: i64,
     status: String,
     title: String,
 }
@@ -70,9 +70,9 @@ impl Engine {
     pub async fn resolve(&self, id: &PlaybackId) -> Result<ResolvedPlayback, Error> {
         let row: Option<PlaybackRow> = sqlx::query_as(
             "SELECT c.content_id, c.owner, coalesce(p.gate, c.gate) AS gate, \
-                    iif(p.gate IS NULL, c.gate_hash, p.gate_hash) AS gate_hash, c.playable, c.status, c.title \
+                    CASE WHEN p.gate IS NULL THEN c.gate_hash ELSE p.gate_hash END AS gate_hash, c.playable, c.status, c.title \
              FROM playback_ids p JOIN contents c ON c.content_id = p.content_id \
-             WHERE p.playback_id = ?1 AND p.delete_ms IS NULL AND c.delete_ms IS NULL",
+             WHERE p.playback_id = $1 AND p.delete_ms IS NULL AND c.delete_ms IS NULL",
         )
         .bind(id.as_str())
         .fetch_optional(self.db.pool())
@@ -82,7 +82,7 @@ impl Engine {
             content_id: row.content_id,
             owner: row.owner,
             gate: stored_gate(row.gate, row.gate_hash),
-            playable: row.playable,
+            playable: row.playable != 0,
             status: row.status,
             title: row.title,
         })

@@ -1,7 +1,7 @@
 //! Titles as they lie in the database, and as the rest of the service sees them.
 
 use prost::Message as _;
-use sqlx::{FromRow, SqliteConnection};
+use sqlx::{AnyConnection, FromRow};
 use streamgate_core::{gate::Gate, ids::ContentId, time::UnixMillis};
 use streamgate_proto::streamgate::gate::v1::Rule;
 
@@ -14,8 +14,8 @@ macro_rules! select_contents {
         concat!(
             "SELECT c.content_id, c.owner, c.title, c.description, c.tags, c.status, c.progress, c.playable, c.job_id, c.job_mark, \
              c.error_reason, c.error_detail, c.duration_ms, c.width, c.height, c.gate, c.gate_hash, c.create_ms, c.update_ms, \
-             c.revision, c.request_hash, c.delete_ms IS NOT NULL AS deleted, \
-             (SELECT group_concat(p.playback_id, ' ' ORDER BY p.create_ms, p.playback_id) FROM playback_ids p \
+             c.revision, c.request_hash, CASE WHEN c.delete_ms IS NULL THEN 0 ELSE 1 END AS deleted, \
+             (SELECT string_agg(p.playback_id, ' ' ORDER BY p.create_ms, p.playback_id) FROM playback_ids p \
               WHERE p.content_id = c.content_id AND p.delete_ms IS NULL) AS playback_ids ",
             $tail
         )
@@ -95,21 +95,21 @@ pub(super) struct ContentRow {
     tags: String,
     status: String,
     progress: f64,
-    playable: bool,
+    playable: i64,
     job_id: String,
     job_mark: String,
     error_reason: String,
     error_detail: String,
     duration_ms: i64,
-    width: u32,
-    height: u32,
+    width: i64,
+    height: i64,
     gate: Option<Vec<u8>>,
     gate_hash: String,
     create_ms: i64,
     update_ms: i64,
     revision: i64,
     request_hash: String,
-    deleted: bool,
+    deleted: i64,
     playback_ids: Option<String>,
 }
 
@@ -126,14 +126,14 @@ impl TryFrom<ContentRow> for Content {
             stage: Stage {
                 status,
                 progress: row.progress,
-                playable: row.playable,
+                playable: row.playable != 0,
                 job_id: row.job_id,
                 job_mark: row.job_mark,
                 error_reason: row.error_reason,
                 error_detail: row.error_detail,
                 duration_ms,
-                width: row.width,
-                height: row.height,
+                width: u32::try_from(row.width).map_err(|_| corrupt())?,
+                height: u32::try_from(row.height).map_err(|_| corrupt())?,
             },
             gate: stored_gate(row.gate, row.gate_hash),
             playback_ids: row.playback_ids.iter().flat_map(|ids| ids.split(' ')).map(str::to_owned).collect(),
@@ -146,7 +146,7 @@ impl TryFrom<ContentRow> for Content {
             update_ms: row.update_ms,
             revision,
             request_hash: row.request_hash,
-            deleted: row.deleted,
+            deleted: row.deleted != 0,
         })
     }
 }
@@ -156,8 +156,8 @@ pub(super) fn stored_gate(encoded: Option<Vec<u8>>, hash: String) -> Option<Stor
 }
 
 /// The title `id`, deleted or not.
-pub(super) async fn find(connection: &mut SqliteConnection, id: &ContentId) -> Result<Content, Error> {
-    let row: Option<ContentRow> = sqlx::query_as(select_contents!("FROM contents c WHERE c.content_id = ?1"))
+pub(super) async fn find(connection: &mut AnyConnection, id: &ContentId) -> Result<Content, Error> {
+    let row: Option<ContentRow> = sqlx::query_as(select_contents!("FROM contents c WHERE c.content_id = $1"))
         .bind(id.as_str())
         .fetch_optional(connection)
         .await?;

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use sqlx::{Row as _, sqlite::SqliteRow};
+use sqlx::{Row as _, any::AnyRow};
 use streamgate_core::{page::Page, time::UnixMillis};
 use streamgate_store::Database;
 
@@ -41,14 +41,14 @@ impl Sessions {
         let mut tx = self.begin().await?;
         sqlx::query(
             "INSERT INTO sessions (session_id, playback_id, content_id, account_id, wallet, privileged, opened_gate, gate_hash, state, created_ms, \
-             expires_ms, checked_ms, used_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             expires_ms, checked_ms, used_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(&session.id)
         .bind(&session.playback_id)
         .bind(&session.content_id)
         .bind(&session.account_id)
         .bind(&session.wallet)
-        .bind(session.privileged)
+        .bind(i64::from(session.privileged))
         .bind(&session.opened_gate)
         .bind(&standing.gate_hash)
         .bind(standing.state.as_str())
@@ -75,7 +75,7 @@ impl Sessions {
         if let Some(live) = self.copy(id) {
             return Ok(Some(live));
         }
-        let query = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM sessions WHERE session_id = ?")));
+        let query = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM sessions WHERE session_id = $1")));
         let row = query.bind(id).fetch_optional(self.database.pool()).await.map_err(Error::store("read a session"))?;
         let Some(row) = row else { return Ok(None) };
         let used_ms = row.try_get("used_ms").map_err(Error::store("read a session"))?;
@@ -87,7 +87,7 @@ impl Sessions {
     /// Ends a session: in the database first, so that it does not come back. The first end stays.
     pub async fn close(&self, live: &Live, state: State, reason: &str, unmet: Vec<String>) -> Result<bool> {
         let mut tx = self.begin().await?;
-        let query = sqlx::query("UPDATE sessions SET state = ?, reason = ?, unmet = ? WHERE session_id = ? AND state = 'active'")
+        let query = sqlx::query("UPDATE sessions SET state = $1, reason = $2, unmet = $3 WHERE session_id = $4 AND state = 'active'")
             .bind(state.as_str())
             .bind(reason)
             .bind(unmet.join("\n"))
@@ -100,7 +100,7 @@ impl Sessions {
     /// Ends every session of a title.
     pub async fn close_title(&self, content_id: &str, reason: &str) -> Result<usize> {
         let mut tx = self.begin().await?;
-        sqlx::query("UPDATE sessions SET state = 'ended', reason = ? WHERE content_id = ? AND state = 'active'")
+        sqlx::query("UPDATE sessions SET state = 'ended', reason = $1 WHERE content_id = $2 AND state = 'active'")
             .bind(reason)
             .bind(content_id)
             .execute(&mut *tx)
@@ -114,7 +114,7 @@ impl Sessions {
     /// Earlier checks of a title's sessions no longer count, in memory or after a restart.
     pub async fn doubt_title(&self, content_id: &str) -> Result<Vec<Arc<Live>>> {
         let mut tx = self.begin().await?;
-        sqlx::query("UPDATE sessions SET checked_ms = 0 WHERE content_id = ? AND state = 'active'")
+        sqlx::query("UPDATE sessions SET checked_ms = 0 WHERE content_id = $1 AND state = 'active'")
             .bind(content_id)
             .execute(&mut *tx)
             .await
@@ -137,11 +137,11 @@ impl Sessions {
     pub async fn list(&self, account_id: Option<&str>, playback_id: &str, page: &Page) -> Result<Vec<Session>> {
         let (before_ms, before_id) = page.after.as_deref().map_or((i64::MAX, String::new()), place_of);
         let text = format!(
-            "SELECT {COLUMNS} FROM sessions WHERE (?1 IS NULL OR account_id = ?1) AND (?2 = '' OR playback_id = ?2) \
-             AND (created_ms < ?3 OR (created_ms = ?3 AND session_id < ?4)) ORDER BY created_ms DESC, session_id DESC LIMIT ?5"
+            "SELECT {COLUMNS} FROM sessions WHERE ($1 IS NULL OR account_id = $1) AND ($2 = '' OR playback_id = $2) \
+             AND (created_ms < $3 OR (created_ms = $3 AND session_id < $4)) ORDER BY created_ms DESC, session_id DESC LIMIT $5"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(account_id).bind(playback_id).bind(before_ms).bind(before_id);
-        let rows = query.bind(page.size + 1).fetch_all(self.database.pool()).await.map_err(Error::store("list sessions"))?;
+        let rows = query.bind(i64::from(page.size) + 1).fetch_all(self.database.pool()).await.map_err(Error::store("list sessions"))?;
         rows.iter().map(|row| read(row).map_err(Error::store("list sessions"))).collect()
     }
 
@@ -154,7 +154,7 @@ impl Sessions {
         let mut tx = self.begin().await?;
         for live in changed {
             let standing = live.standing();
-            sqlx::query("UPDATE sessions SET used_ms = ?, checked_ms = ?, gate_hash = ? WHERE session_id = ?")
+            sqlx::query("UPDATE sessions SET used_ms = $1, checked_ms = $2, gate_hash = $3 WHERE session_id = $4")
                 .bind(live.used_ms())
                 .bind(standing.checked_ms)
                 .bind(standing.gate_hash)
@@ -170,7 +170,7 @@ impl Sessions {
     pub async fn sweep(&self, ended_before: UnixMillis, now: UnixMillis) -> Result<u64> {
         self.write().retain(|_, live| Arc::strong_count(live) > 1 || now - live.used_ms() < IDLE_MS);
         let mut tx = self.begin().await?;
-        let query = sqlx::query("DELETE FROM sessions WHERE expires_ms < ?").bind(ended_before);
+        let query = sqlx::query("DELETE FROM sessions WHERE expires_ms < $1").bind(ended_before);
         let gone = query.execute(&mut *tx).await.map_err(Error::store("drop old sessions"))?;
         tx.commit().await.map_err(Error::store("drop old sessions"))?;
         Ok(gone.rows_affected())
@@ -204,7 +204,7 @@ fn place_of(key: &str) -> (UnixMillis, String) {
     (ms.parse().unwrap_or(0), id.to_owned())
 }
 
-fn read(row: &SqliteRow) -> Result<Session, sqlx::Error> {
+fn read(row: &AnyRow) -> Result<Session, sqlx::Error> {
     let unmet: String = row.try_get("unmet")?;
     let standing = Standing {
         state: State::of_word(row.try_get("state")?),
@@ -219,7 +219,7 @@ fn read(row: &SqliteRow) -> Result<Session, sqlx::Error> {
         content_id: row.try_get("content_id")?,
         account_id: row.try_get("account_id")?,
         wallet: row.try_get("wallet")?,
-        privileged: row.try_get("privileged")?,
+        privileged: row.try_get::<i64, _>("privileged")? != 0,
         opened_gate: row.try_get("opened_gate")?,
         created_ms: row.try_get("created_ms")?,
         expires_ms: row.try_get("expires_ms")?,

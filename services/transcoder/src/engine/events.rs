@@ -41,8 +41,8 @@ impl Engine {
         }
         let added = sqlx::query(
             "INSERT INTO jobs (job_id, content_id, owner, upload_id, source_key, state, created_ms) \
-             SELECT ?1, ?2, ?3, ?4, ?5, 'queued', ?6 WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE upload_id = ?4) \
-             AND NOT EXISTS (SELECT 1 FROM deleted_contents WHERE content_id = ?2)",
+             SELECT $1, $2, $3, $4, $5, 'queued', $6 WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE upload_id = $4) \
+             AND NOT EXISTS (SELECT 1 FROM deleted_contents WHERE content_id = $2)",
         )
         .bind(JobId::new().as_str())
         .bind(content.as_str())
@@ -66,11 +66,11 @@ impl Engine {
         if !Inbox::first_time(&mut tx, event_id).await? {
             return Ok(());
         }
-        sqlx::query("INSERT INTO deleted_contents (content_id) VALUES (?) ON CONFLICT DO NOTHING")
+        sqlx::query("INSERT INTO deleted_contents (content_id) VALUES ($1) ON CONFLICT DO NOTHING")
             .bind(content.as_str())
             .execute(&mut *tx)
             .await?;
-        let query = sqlx::query_scalar("SELECT job_id FROM jobs WHERE content_id = ? AND state IN ('queued', 'running')");
+        let query = sqlx::query_scalar("SELECT job_id FROM jobs WHERE content_id = $1 AND state IN ('queued', 'running')");
         let open: Vec<String> = query.bind(content.as_str()).fetch_all(&mut *tx).await?;
         for job_id in open {
             self.cancel_in(&mut tx, &job_id, "the title was deleted").await?;
@@ -93,8 +93,8 @@ impl Engine {
         for content in gone {
             self.blobs.delete_prefix(&BlobKey::new(format!("media/{content}"))?).await?;
             let mut tx = self.db.begin().await?;
-            sqlx::query("DELETE FROM jobs WHERE content_id = ?").bind(&content).execute(&mut *tx).await?;
-            sqlx::query("UPDATE deleted_contents SET pending = 0 WHERE content_id = ?").bind(&content).execute(&mut *tx).await?;
+            sqlx::query("DELETE FROM jobs WHERE content_id = $1").bind(&content).execute(&mut *tx).await?;
+            sqlx::query("UPDATE deleted_contents SET pending = 0 WHERE content_id = $1").bind(&content).execute(&mut *tx).await?;
             tx.commit().await?;
         }
         Ok(())

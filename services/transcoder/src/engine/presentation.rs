@@ -16,16 +16,16 @@ impl Engine {
     /// `UnknownContent` when there is no job.
     pub async fn presentation(&self, content: &ContentId, known_revision: u64) -> Result<Option<Presentation>, Error> {
         // One snapshot: the revision and the rows must belong together.
-        let mut tx = self.db.pool().begin().await?;
-        let row = sqlx::query("SELECT * FROM jobs WHERE content_id = ? ORDER BY seq DESC LIMIT 1").bind(content.as_str());
+        let mut tx = self.db.snapshot().await?;
+        let row = sqlx::query("SELECT * FROM jobs WHERE content_id = $1 ORDER BY seq DESC LIMIT 1").bind(content.as_str());
         let row = row.fetch_optional(&mut *tx).await?.ok_or_else(|| Error::UnknownContent(content.to_string()))?;
         let job = rows::read(&row)?;
         if known_revision > 0 && unsigned(job.revision) == known_revision {
             return Ok(None);
         }
-        let renditions = sqlx::query("SELECT * FROM renditions WHERE job_id = ? ORDER BY width DESC, name");
+        let renditions = sqlx::query("SELECT * FROM renditions WHERE job_id = $1 ORDER BY width DESC NULLS LAST, name");
         let renditions = renditions.bind(&job.job_id).fetch_all(&mut *tx).await?;
-        let segments = sqlx::query("SELECT * FROM segments WHERE job_id = ? ORDER BY rendition, number");
+        let segments = sqlx::query("SELECT * FROM segments WHERE job_id = $1 ORDER BY rendition, number");
         let segments = segments.bind(&job.job_id).fetch_all(&mut *tx).await?;
         tx.commit().await?;
 
@@ -60,25 +60,25 @@ fn empty(job: &Job) -> Presentation {
     }
 }
 
-fn add(to: &mut Presentation, row: &sqlx::sqlite::SqliteRow, name: String, segments: Vec<Segment>) -> Result<(), Error> {
+fn add(to: &mut Presentation, row: &sqlx::any::AnyRow, name: String, segments: Vec<Segment>) -> Result<(), Error> {
     let init = Asset { path: row.try_get("init_path")?, size_bytes: unsigned(row.try_get("init_bytes")?) };
-    let track = Some(Track { timescale: row.try_get("timescale")?, init: Some(init), segments });
+    let track = Some(Track { timescale: rows::count(row, "timescale")?, init: Some(init), segments });
     let codecs = row.try_get("codecs")?;
-    match row.try_get::<Option<u32>, _>("width")? {
-        Some(width) => to.video.push(VideoRendition {
+    match row.try_get::<Option<i64>, _>("width")? {
+        Some(_) => to.video.push(VideoRendition {
             name,
-            width,
-            height: row.try_get("height")?,
-            frame_rate_num: row.try_get("rate_num")?,
-            frame_rate_den: row.try_get("rate_den")?,
+            width: rows::count(row, "width")?,
+            height: rows::count(row, "height")?,
+            frame_rate_num: rows::count(row, "rate_num")?,
+            frame_rate_den: rows::count(row, "rate_den")?,
             codecs,
             track,
         }),
         None => {
             to.audio = Some(AudioRendition {
                 name,
-                sample_rate_hz: row.try_get("sample_rate_hz")?,
-                channels: row.try_get("channels")?,
+                sample_rate_hz: rows::count(row, "sample_rate_hz")?,
+                channels: rows::count(row, "channels")?,
                 codecs,
                 language: row.try_get("language")?,
                 track,
@@ -88,9 +88,9 @@ fn add(to: &mut Presentation, row: &sqlx::sqlite::SqliteRow, name: String, segme
     Ok(())
 }
 
-fn segment(row: &sqlx::sqlite::SqliteRow) -> Result<Segment, Error> {
+fn segment(row: &sqlx::any::AnyRow) -> Result<Segment, Error> {
     Ok(Segment {
-        number: row.try_get("number")?,
+        number: rows::count(row, "number")?,
         start: unsigned(row.try_get("start")?),
         duration: unsigned(row.try_get("duration")?),
         size_bytes: unsigned(row.try_get("size_bytes")?),

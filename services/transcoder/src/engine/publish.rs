@@ -53,7 +53,7 @@ impl Engine {
     pub async fn probed(&self, claim: &Claim, duration_ms: u64, tracks: &[String]) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
         self.hold(&mut tx, claim).await?;
-        sqlx::query("UPDATE jobs SET source_duration_ms = ?, tracks = ?, revision = revision + 1 WHERE job_id = ?")
+        sqlx::query("UPDATE jobs SET source_duration_ms = $1, tracks = $2, revision = revision + 1 WHERE job_id = $3")
             .bind(i64::try_from(duration_ms).unwrap_or(i64::MAX))
             .bind(tracks.join(" "))
             .bind(&claim.job.job_id)
@@ -72,23 +72,23 @@ impl Engine {
         let (mut picture, mut sound, mut language) = ([None; 4], [None; 2], "");
         match &new.media {
             Media::Video { width, height, frame_rate } => {
-                picture = [Some(*width), Some(*height), Some(frame_rate.num), Some(frame_rate.den)];
+                picture = [*width, *height, frame_rate.num, frame_rate.den].map(|number| Some(i64::from(number)));
             }
             Media::Audio { sample_rate_hz, channels, language: spoken } => {
-                sound = [Some(*sample_rate_hz), Some(*channels)];
+                sound = [*sample_rate_hz, *channels].map(|number| Some(i64::from(number)));
                 language = spoken;
             }
         }
         let mut insert = sqlx::query(
             "INSERT INTO renditions (job_id, name, width, height, rate_num, rate_den, sample_rate_hz, channels, language, codecs, \
-             timescale, init_path, init_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+             timescale, init_path, init_bytes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING",
         )
         .bind(&claim.job.job_id)
         .bind(&new.name);
         for number in picture.into_iter().chain(sound) {
             insert = insert.bind(number);
         }
-        let insert = insert.bind(language).bind(&new.codecs).bind(new.timescale).bind(&new.init_path);
+        let insert = insert.bind(language).bind(&new.codecs).bind(i64::from(new.timescale)).bind(&new.init_path);
         insert.bind(i64::try_from(new.init_bytes).unwrap_or(i64::MAX)).execute(&mut *tx).await?;
         self.touch(&mut tx, claim).await?;
         Ok(tx.commit().await?)
@@ -99,8 +99,8 @@ impl Engine {
     /// # Errors
     /// The database's.
     pub async fn has_rendition(&self, job_id: &str, name: &str) -> Result<bool, Error> {
-        let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM renditions WHERE job_id = ? AND name = ?)");
-        Ok(query.bind(job_id).bind(name).fetch_one(self.db.pool()).await?)
+        let query = sqlx::query("SELECT 1 FROM renditions WHERE job_id = $1 AND name = $2");
+        Ok(query.bind(job_id).bind(name).fetch_optional(self.db.pool()).await?.is_some())
     }
 
     /// The number of the last published segment of a rendition; 0 without one.
@@ -108,8 +108,9 @@ impl Engine {
     /// # Errors
     /// The database's.
     pub async fn last_segment(&self, job_id: &str, rendition: &str) -> Result<u32, Error> {
-        let query = sqlx::query_scalar("SELECT COALESCE(MAX(number), 0) FROM segments WHERE job_id = ? AND rendition = ?");
-        Ok(query.bind(job_id).bind(rendition).fetch_one(self.db.pool()).await?)
+        let query = sqlx::query_scalar("SELECT COALESCE(MAX(number), 0) FROM segments WHERE job_id = $1 AND rendition = $2");
+        let number: i64 = query.bind(job_id).bind(rendition).fetch_one(self.db.pool()).await?;
+        Ok(u32::try_from(number).unwrap_or(0))
     }
 
     /// Publishes a segment: the next one of its rendition, beginning where the one before ends.
@@ -121,23 +122,23 @@ impl Engine {
         let mut tx = self.db.begin().await?;
         self.hold(&mut tx, claim).await?;
         let last = sqlx::query_as(
-            "SELECT number, start + duration FROM segments WHERE job_id = ? AND rendition = ? ORDER BY number DESC LIMIT 1",
+            "SELECT number, start + duration FROM segments WHERE job_id = $1 AND rendition = $2 ORDER BY number DESC LIMIT 1",
         );
-        let last: Option<(u32, i64)> = last.bind(&claim.job.job_id).bind(&new.rendition).fetch_optional(&mut *tx).await?;
+        let last: Option<(i64, i64)> = last.bind(&claim.job.job_id).bind(&new.rendition).fetch_optional(&mut *tx).await?;
         let (number, end) = last.unwrap_or((0, 0));
         let start = i64::try_from(new.start).unwrap_or(i64::MAX);
-        if new.number != number + 1 || start != end || new.duration == 0 {
+        if i64::from(new.number) != number + 1 || start != end || new.duration == 0 {
             return Err(Error::Nonsense(format!(
                 "segment {} of {} at {start} after {number} to {end}",
                 new.number, new.rendition
             )));
         }
         sqlx::query(
-            "INSERT INTO segments (job_id, rendition, number, start, duration, size_bytes, path) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO segments (job_id, rendition, number, start, duration, size_bytes, path) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(&claim.job.job_id)
         .bind(&new.rendition)
-        .bind(new.number)
+        .bind(i64::from(new.number))
         .bind(start)
         .bind(i64::try_from(new.duration).unwrap_or(i64::MAX))
         .bind(i64::try_from(new.size_bytes).unwrap_or(i64::MAX))
@@ -163,7 +164,7 @@ impl Engine {
         let mut tx = self.db.begin().await?;
         self.hold(&mut tx, claim).await?;
         sqlx::query(
-            "UPDATE jobs SET poster_path = ?, poster_bytes = ?, revision = revision + 1 WHERE job_id = ? AND poster_path = ''",
+            "UPDATE jobs SET poster_path = $1, poster_bytes = $2, revision = revision + 1 WHERE job_id = $3 AND poster_path = ''",
         )
         .bind(path)
         .bind(i64::try_from(size_bytes).unwrap_or(i64::MAX))
@@ -175,13 +176,13 @@ impl Engine {
 
     /// Goes on only as the holder of the lease.
     async fn hold(&self, tx: &mut Transaction, claim: &Claim) -> Result<(), Error> {
-        let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM jobs WHERE job_id = ? AND fence = ? AND state = 'running')");
-        let held: bool = query.bind(&claim.job.job_id).bind(claim.fence()).fetch_one(&mut **tx).await?;
-        if held { Ok(()) } else { Err(claim.lost()) }
+        let query = sqlx::query("SELECT 1 FROM jobs WHERE job_id = $1 AND fence = $2 AND state = 'running'");
+        let held = query.bind(&claim.job.job_id).bind(claim.fence()).fetch_optional(&mut **tx).await?;
+        if held.is_some() { Ok(()) } else { Err(claim.lost()) }
     }
 
     async fn touch(&self, tx: &mut Transaction, claim: &Claim) -> Result<(), Error> {
-        sqlx::query("UPDATE jobs SET revision = revision + 1 WHERE job_id = ?")
+        sqlx::query("UPDATE jobs SET revision = revision + 1 WHERE job_id = $1")
             .bind(&claim.job.job_id)
             .execute(&mut **tx)
             .await?;
@@ -193,18 +194,20 @@ impl Engine {
         let slowest = sqlx::query_scalar(
             "SELECT COALESCE(MIN(made), 0) FROM (SELECT COALESCE((SELECT MAX(s.start + s.duration) FROM segments s \
              WHERE s.job_id = r.job_id AND s.rendition = r.name), 0) * 1000 / r.timescale AS made \
-             FROM renditions r WHERE r.job_id = ?1 AND (r.width IS NOT NULL OR NOT EXISTS \
-             (SELECT 1 FROM renditions v WHERE v.job_id = ?1 AND v.width IS NOT NULL)))",
+             FROM renditions r WHERE r.job_id = $1 AND (r.width IS NOT NULL OR NOT EXISTS \
+             (SELECT 1 FROM renditions v WHERE v.job_id = $1 AND v.width IS NOT NULL))) AS tracks",
         );
         let made_ms: i64 = slowest.bind(&claim.job.job_id).fetch_one(&mut **tx).await?;
         let now = now_ms();
-        let row = sqlx::query("UPDATE jobs SET made_ms = MAX(made_ms, ?) WHERE job_id = ? RETURNING *")
-            .bind(made_ms)
-            .bind(&claim.job.job_id)
-            .fetch_one(&mut **tx)
-            .await?;
+        let row = sqlx::query(
+            "UPDATE jobs SET made_ms = CASE WHEN made_ms < $1 THEN $1 ELSE made_ms END WHERE job_id = $2 RETURNING *",
+        )
+        .bind(made_ms)
+        .bind(&claim.job.job_id)
+        .fetch_one(&mut **tx)
+        .await?;
         let job = rows::read(&row)?;
-        let due = sqlx::query("UPDATE jobs SET progressed_ms = ?1 WHERE job_id = ?2 AND progressed_ms <= ?1 - ?3");
+        let due = sqlx::query("UPDATE jobs SET progressed_ms = $1 WHERE job_id = $2 AND progressed_ms <= $1 - $3");
         let due = due.bind(now).bind(&job.job_id).bind(PROGRESS_EVERY_MS).execute(&mut **tx).await?;
         if due.rows_affected() == 1 && job.made_ms > 0 {
             let (job_id, content_id) = (job.job_id.clone(), job.content_id.clone());
@@ -216,7 +219,7 @@ impl Engine {
 
     /// Says once that the title can be played.
     pub(super) async fn announce_playable(&self, tx: &mut Transaction, job_id: &str) -> Result<(), Error> {
-        let query = sqlx::query_scalar("UPDATE jobs SET playable = 1 WHERE job_id = ? AND playable = 0 RETURNING content_id");
+        let query = sqlx::query_scalar("UPDATE jobs SET playable = 1 WHERE job_id = $1 AND playable = 0 RETURNING content_id");
         let content: Option<String> = query.bind(job_id).fetch_optional(&mut **tx).await?;
         if let Some(content_id) = content {
             let ready = RenditionReady { job_id: job_id.to_owned(), content_id: content_id.clone(), ..Default::default() };
@@ -228,9 +231,9 @@ impl Engine {
 
 /// Whether every track that will be made has its first segment.
 async fn all_begun(tx: &mut Transaction, job_id: &str) -> Result<bool, Error> {
-    let query = sqlx::query_scalar("SELECT tracks FROM jobs WHERE job_id = ?").bind(job_id);
+    let query = sqlx::query_scalar("SELECT tracks FROM jobs WHERE job_id = $1").bind(job_id);
     let tracks: String = query.fetch_one(&mut **tx).await?;
-    let query = sqlx::query_scalar("SELECT rendition FROM segments WHERE job_id = ? AND number = 1").bind(job_id);
+    let query = sqlx::query_scalar("SELECT rendition FROM segments WHERE job_id = $1 AND number = 1").bind(job_id);
     let begun: Vec<String> = query.fetch_all(&mut **tx).await?;
     Ok(tracks.split_ascii_whitespace().all(|track| begun.iter().any(|name| name == track)))
 }

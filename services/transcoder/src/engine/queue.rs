@@ -49,10 +49,10 @@ impl Engine {
         let now = now_ms();
         let mut tx = self.db.begin().await?;
         let row = sqlx::query(
-            "UPDATE jobs SET state = 'running', fence = fence + 1, lease_owner = ?1, lease_until_ms = ?2, attempts = attempts + 1, \
-             started_ms = COALESCE(started_ms, ?3), attempt_ms = ?3, attempt_made_ms = made_ms \
-             WHERE seq = (SELECT seq FROM jobs WHERE cancel_wanted = 0 AND not_before_ms <= ?3 AND \
-             (state = 'queued' OR (state = 'running' AND lease_until_ms < ?3)) ORDER BY seq LIMIT 1) RETURNING *",
+            "UPDATE jobs SET state = 'running', fence = fence + 1, lease_owner = $1, lease_until_ms = $2, attempts = attempts + 1, \
+             started_ms = COALESCE(started_ms, $3), attempt_ms = $3, attempt_made_ms = made_ms \
+             WHERE seq = (SELECT seq FROM jobs WHERE cancel_wanted = 0 AND not_before_ms <= $3 AND \
+             (state = 'queued' OR (state = 'running' AND lease_until_ms < $3)) ORDER BY seq LIMIT 1) RETURNING *",
         )
         .bind(owner)
         .bind(now + millis(lease))
@@ -61,7 +61,8 @@ impl Engine {
         .await?;
         let Some(job) = row.as_ref().map(rows::read).transpose()? else { return Ok(None) };
         if job.attempts == 1 {
-            let started = TranscodingStarted { job_id: job.job_id.clone(), content_id: job.content_id.clone(), ..Default::default() };
+            let started =
+                TranscodingStarted { job_id: job.job_id.clone(), content_id: job.content_id.clone(), ..Default::default() };
             self.outbox.add(&mut tx, &job.content_id, Payload::TranscodingStarted(started)).await?;
         }
         tx.commit().await?;
@@ -75,7 +76,7 @@ impl Engine {
     pub async fn heartbeat(&self, claim: &Claim, lease: Duration) -> Result<Beat, Error> {
         let mut tx = self.db.begin().await?;
         let row = sqlx::query(
-            "UPDATE jobs SET lease_until_ms = ? WHERE job_id = ? AND fence = ? AND state = 'running' RETURNING cancel_wanted",
+            "UPDATE jobs SET lease_until_ms = $1 WHERE job_id = $2 AND fence = $3 AND state = 'running' RETURNING cancel_wanted",
         )
         .bind(now_ms() + millis(lease))
         .bind(&claim.job.job_id)
@@ -83,10 +84,10 @@ impl Engine {
         .fetch_optional(&mut *tx)
         .await?;
         tx.commit().await?;
-        match row.map(|row| row.try_get::<bool, _>("cancel_wanted")).transpose()? {
+        match row.map(|row| row.try_get::<i64, _>("cancel_wanted")).transpose()? {
             None => Ok(Beat::Lost),
-            Some(true) => Ok(Beat::Cancel),
-            Some(false) => Ok(Beat::GoOn),
+            Some(0) => Ok(Beat::GoOn),
+            Some(_) => Ok(Beat::Cancel),
         }
     }
 
@@ -97,8 +98,8 @@ impl Engine {
     pub async fn give_back(&self, claim: &Claim, wait: Duration, crashed: bool) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
         let done = sqlx::query(
-            "UPDATE jobs SET state = 'queued', lease_owner = '', lease_until_ms = 0, not_before_ms = ?, crashes = crashes + ? \
-             WHERE job_id = ? AND fence = ? AND state = 'running'",
+            "UPDATE jobs SET state = 'queued', lease_owner = '', lease_until_ms = 0, not_before_ms = $1, crashes = crashes + $2 \
+             WHERE job_id = $3 AND fence = $4 AND state = 'running'",
         )
         .bind(now_ms() + millis(wait))
         .bind(i64::from(crashed))
@@ -118,13 +119,13 @@ impl Engine {
         let mut tx = self.db.begin().await?;
         let duration = i64::try_from(duration_ms).unwrap_or(i64::MAX);
         let done = sqlx::query(
-            "UPDATE jobs SET state = 'succeeded', ended_ms = ?, duration_ms = ?, made_ms = ?, partial = ?, revision = revision + 1, \
-             lease_owner = '', lease_until_ms = 0 WHERE job_id = ? AND fence = ? AND state = 'running'",
+            "UPDATE jobs SET state = 'succeeded', ended_ms = $1, duration_ms = $2, made_ms = $3, partial = $4, revision = revision + 1, \
+             lease_owner = '', lease_until_ms = 0 WHERE job_id = $5 AND fence = $6 AND state = 'running'",
         )
         .bind(now_ms())
         .bind(duration)
         .bind(duration)
-        .bind(partial)
+        .bind(i64::from(partial))
         .bind(&claim.job.job_id)
         .bind(claim.fence())
         .execute(&mut *tx)
@@ -175,7 +176,7 @@ impl Engine {
     /// Cancels a job inside a change: at once when nobody runs it, otherwise by asking its worker.
     pub(super) async fn cancel_in(&self, tx: &mut Transaction, job_id: &str, detail: &str) -> Result<(), Error> {
         let row =
-            sqlx::query("UPDATE jobs SET cancel_wanted = 1 WHERE job_id = ? AND state IN ('queued', 'running') RETURNING *")
+            sqlx::query("UPDATE jobs SET cancel_wanted = 1 WHERE job_id = $1 AND state IN ('queued', 'running') RETURNING *")
                 .bind(job_id)
                 .fetch_optional(&mut **tx)
                 .await?;
@@ -192,7 +193,7 @@ impl Engine {
     /// # Errors
     /// The database's.
     pub async fn end_orphans(&self) -> Result<(), Error> {
-        let query = sqlx::query("SELECT * FROM jobs WHERE cancel_wanted = 1 AND state = 'running' AND lease_until_ms < ?");
+        let query = sqlx::query("SELECT * FROM jobs WHERE cancel_wanted = 1 AND state = 'running' AND lease_until_ms < $1");
         let orphans = query.bind(now_ms()).fetch_all(self.db.pool()).await?;
         for job in orphans.iter().map(rows::read) {
             match self.cancelled(&Claim { job: job? }).await {
@@ -230,8 +231,8 @@ async fn end(
     detail: &str,
 ) -> Result<bool, Error> {
     let done = sqlx::query(
-        "UPDATE jobs SET state = ?1, ended_ms = ?2, error_reason = ?3, error_detail = ?4, revision = revision + 1, lease_owner = '', \
-         lease_until_ms = 0 WHERE job_id = ?5 AND (?6 IS NULL OR fence = ?6) AND state IN ('queued', 'running')",
+        "UPDATE jobs SET state = $1, ended_ms = $2, error_reason = $3, error_detail = $4, revision = revision + 1, lease_owner = '', \
+         lease_until_ms = 0 WHERE job_id = $5 AND ($6 IS NULL OR fence = $6) AND state IN ('queued', 'running')",
     )
     .bind(state.as_str())
     .bind(now_ms())
@@ -246,14 +247,14 @@ async fn end(
 
 async fn completed(tx: &mut Transaction, job: &Job, duration_ms: u64) -> Result<TranscodingCompleted, Error> {
     let size = sqlx::query_scalar(
-        "SELECT COALESCE((SELECT SUM(size_bytes) FROM segments WHERE job_id = ?1), 0) \
-         + COALESCE((SELECT SUM(init_bytes) FROM renditions WHERE job_id = ?1), 0)",
+        "SELECT CAST(COALESCE((SELECT SUM(size_bytes) FROM segments WHERE job_id = $1), 0) \
+         + COALESCE((SELECT SUM(init_bytes) FROM renditions WHERE job_id = $1), 0) AS BIGINT)",
     );
     let size_bytes: i64 = size.bind(&job.job_id).fetch_one(&mut **tx).await?;
     let largest =
-        sqlx::query_as("SELECT width, height FROM renditions WHERE job_id = ? AND width > 0 ORDER BY width DESC LIMIT 1");
-    let largest: Option<(u32, u32)> = largest.bind(&job.job_id).fetch_optional(&mut **tx).await?;
-    let (width, height) = largest.unwrap_or_default();
+        sqlx::query_as("SELECT width, height FROM renditions WHERE job_id = $1 AND width > 0 ORDER BY width DESC LIMIT 1");
+    let largest: Option<(i64, i64)> = largest.bind(&job.job_id).fetch_optional(&mut **tx).await?;
+    let (width, height) = largest.map_or((0, 0), |(width, height)| (unsigned(width), unsigned(height)));
     Ok(TranscodingCompleted {
         job_id: job.job_id.clone(),
         content_id: job.content_id.clone(),
@@ -263,6 +264,10 @@ async fn completed(tx: &mut Transaction, job: &Job, duration_ms: u64) -> Result<
         size_bytes: u64::try_from(size_bytes).unwrap_or(0),
         ..Default::default()
     })
+}
+
+fn unsigned(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or(0)
 }
 
 fn millis(duration: Duration) -> UnixMillis {

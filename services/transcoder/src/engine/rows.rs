@@ -1,6 +1,6 @@
 //! Job rows.
 
-use sqlx::{Row as _, SqlitePool, sqlite::SqliteRow};
+use sqlx::{AnyPool, Row as _, any::AnyRow};
 use streamgate_core::{ids::JobId, page::Page, time::UnixMillis};
 use streamgate_store::Transaction;
 
@@ -130,7 +130,7 @@ pub(super) fn progress(made_ms: i64, source_duration_ms: i64) -> f64 {
     part.clamp(0.0, 0.99)
 }
 
-pub(super) fn read(row: &SqliteRow) -> Result<Job, Error> {
+pub(super) fn read(row: &AnyRow) -> Result<Job, Error> {
     let job_id: String = row.try_get("job_id")?;
     let state: String = row.try_get("state")?;
     let tracks: String = row.try_get("tracks")?;
@@ -142,15 +142,15 @@ pub(super) fn read(row: &SqliteRow) -> Result<Job, Error> {
         source_key: row.try_get("source_key")?,
         state: State::parse(&state).ok_or_else(|| Error::CorruptRow(job_id.clone()))?,
         fence: row.try_get("fence")?,
-        attempts: row.try_get("attempts")?,
-        crashes: row.try_get("crashes")?,
+        attempts: count(row, "attempts")?,
+        crashes: count(row, "crashes")?,
         tracks: tracks.split_ascii_whitespace().map(str::to_owned).collect(),
         source_duration_ms: row.try_get("source_duration_ms")?,
         made_ms: row.try_get("made_ms")?,
         attempt_ms: row.try_get("attempt_ms")?,
         attempt_made_ms: row.try_get("attempt_made_ms")?,
-        playable: row.try_get("playable")?,
-        partial: row.try_get("partial")?,
+        playable: row.try_get::<i64, _>("playable")? != 0,
+        partial: row.try_get::<i64, _>("partial")? != 0,
         duration_ms: row.try_get("duration_ms")?,
         poster_path: row.try_get("poster_path")?,
         poster_bytes: row.try_get("poster_bytes")?,
@@ -164,28 +164,33 @@ pub(super) fn read(row: &SqliteRow) -> Result<Job, Error> {
     })
 }
 
-pub(super) async fn by_id(pool: &SqlitePool, id: &str) -> Result<Option<Job>, Error> {
-    let row = sqlx::query("SELECT * FROM jobs WHERE job_id = ?").bind(id).fetch_optional(pool).await?;
+/// A column that counts something.
+pub(super) fn count(row: &AnyRow, column: &str) -> Result<u32, Error> {
+    Ok(u32::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
+}
+
+pub(super) async fn by_id(pool: &AnyPool, id: &str) -> Result<Option<Job>, Error> {
+    let row = sqlx::query("SELECT * FROM jobs WHERE job_id = $1").bind(id).fetch_optional(pool).await?;
     row.as_ref().map(read).transpose()
 }
 
-pub(super) async fn newest(pool: &SqlitePool, content_id: &str) -> Result<Option<Job>, Error> {
-    let query = sqlx::query("SELECT * FROM jobs WHERE content_id = ? ORDER BY seq DESC LIMIT 1").bind(content_id);
+pub(super) async fn newest(pool: &AnyPool, content_id: &str) -> Result<Option<Job>, Error> {
+    let query = sqlx::query("SELECT * FROM jobs WHERE content_id = $1 ORDER BY seq DESC LIMIT 1").bind(content_id);
     query.fetch_optional(pool).await?.as_ref().map(read).transpose()
 }
 
-pub(super) async fn by_request(pool: &SqlitePool, owner: &str, request_id: &str) -> Result<Option<Job>, Error> {
+pub(super) async fn by_request(pool: &AnyPool, owner: &str, request_id: &str) -> Result<Option<Job>, Error> {
     if request_id.is_empty() {
         return Ok(None);
     }
-    let query = sqlx::query("SELECT * FROM jobs WHERE owner = ? AND request_id = ?").bind(owner).bind(request_id);
+    let query = sqlx::query("SELECT * FROM jobs WHERE owner = $1 AND request_id = $2").bind(owner).bind(request_id);
     query.fetch_optional(pool).await?.as_ref().map(read).transpose()
 }
 
-pub(super) async fn list(pool: &SqlitePool, filter: &Filter, page: &Page) -> Result<Vec<Job>, Error> {
+pub(super) async fn list(pool: &AnyPool, filter: &Filter, page: &Page) -> Result<Vec<Job>, Error> {
     let before: i64 = page.after.as_deref().and_then(|key| key.parse().ok()).unwrap_or(i64::MAX);
     let rows = sqlx::query(
-        "SELECT * FROM jobs WHERE seq < ?1 AND (?2 IS NULL OR owner = ?2) AND (?3 IS NULL OR state = ?3) ORDER BY seq DESC LIMIT ?4",
+        "SELECT * FROM jobs WHERE seq < $1 AND ($2 IS NULL OR owner = $2) AND ($3 IS NULL OR state = $3) ORDER BY seq DESC LIMIT $4",
     )
     .bind(before)
     .bind(filter.owner.as_deref())
@@ -197,8 +202,8 @@ pub(super) async fn list(pool: &SqlitePool, filter: &Filter, page: &Page) -> Res
 }
 
 /// Waiting and running jobs before one that waits.
-pub(super) async fn ahead_of(pool: &SqlitePool, seq: i64) -> Result<u32, Error> {
-    let query = sqlx::query_scalar("SELECT COUNT(*) FROM jobs WHERE state IN ('queued', 'running') AND seq < ?").bind(seq);
+pub(super) async fn ahead_of(pool: &AnyPool, seq: i64) -> Result<u32, Error> {
+    let query = sqlx::query_scalar("SELECT COUNT(*) FROM jobs WHERE state IN ('queued', 'running') AND seq < $1").bind(seq);
     let count: i64 = query.fetch_one(pool).await?;
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
@@ -213,7 +218,7 @@ pub(super) async fn insert(
 ) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO jobs (job_id, content_id, owner, upload_id, source_key, request_id, state, created_ms, revision) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'queued', ?7, 1 + COALESCE((SELECT MAX(revision) FROM jobs WHERE content_id = ?2), 0))",
+         VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, 1 + COALESCE((SELECT MAX(revision) FROM jobs WHERE content_id = $2), 0))",
     )
     .bind(id.as_str())
     .bind(&like.content_id)

@@ -60,7 +60,7 @@ impl Engine {
         match made {
             Ok(content_id) => {
                 let mut tx = self.shared.db.begin().await?;
-                sqlx::query("UPDATE uploads SET content_id = ? WHERE id = ?")
+                sqlx::query("UPDATE uploads SET content_id = $1 WHERE id = $2")
                     .bind(content_id)
                     .bind(id.as_str())
                     .execute(&mut *tx)
@@ -73,7 +73,7 @@ impl Engine {
             Err(failure) => {
                 // Nobody knows of this upload, so it must not count.
                 let mut tx = self.shared.db.begin().await?;
-                sqlx::query("DELETE FROM uploads WHERE id = ? AND content_id IS NULL")
+                sqlx::query("DELETE FROM uploads WHERE id = $1 AND content_id IS NULL")
                     .bind(id.as_str())
                     .execute(&mut *tx)
                     .await?;

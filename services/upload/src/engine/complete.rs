@@ -52,7 +52,7 @@ impl Engine {
         let content_id = row.content_id.clone().ok_or_else(|| Error::CorruptRow(row.id.clone()))?;
         let mut tx = self.shared.db.begin().await?;
         let closed =
-            sqlx::query("UPDATE uploads SET state = 'completed', size_bytes = ?, sha256 = ? WHERE id = ? AND state = 'open'")
+            sqlx::query("UPDATE uploads SET state = 'completed', size_bytes = $1, sha256 = $2 WHERE id = $3 AND state = 'open'")
                 .bind(i64::try_from(length).map_err(|_| Error::CorruptRow(row.id.clone()))?)
                 .bind(sha256)
                 .bind(&row.id)

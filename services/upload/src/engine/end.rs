@@ -47,10 +47,10 @@ impl Engine {
     pub async fn sweep(&self, limit: u32) -> Result<Swept, Error> {
         let limit = if limit == 0 { DEFAULT_SWEEP } else { limit.min(MAX_SWEEP) };
         let due: Vec<(String, Option<String>)> = sqlx::query_as(
-            "SELECT id, content_id FROM uploads WHERE state = 'open' AND expires_ms <= ? ORDER BY expires_ms LIMIT ?",
+            "SELECT id, content_id FROM uploads WHERE state = 'open' AND expires_ms <= $1 ORDER BY expires_ms LIMIT $2",
         )
         .bind(now_ms())
-        .bind(limit + 1)
+        .bind(i64::from(limit) + 1)
         .fetch_all(self.shared.db.pool())
         .await?;
         let more = due.len() > limit as usize;
@@ -73,8 +73,8 @@ impl Engine {
     }
 
     async fn is_due(&self, tx: &mut Transaction, id: &str) -> Result<bool, Error> {
-        let query = sqlx::query_scalar("SELECT expires_ms <= ? FROM uploads WHERE id = ?");
-        Ok(query.bind(now_ms()).bind(id).fetch_optional(&mut **tx).await?.unwrap_or(false))
+        let query = sqlx::query("SELECT 1 FROM uploads WHERE id = $1 AND expires_ms <= $2");
+        Ok(query.bind(id).bind(now_ms()).fetch_optional(&mut **tx).await?.is_some())
     }
 
     /// Closes an open upload and tells of it. `false` when it is not open any more.
@@ -117,13 +117,13 @@ impl Engine {
         self.shared.blobs.discard(&key).await?;
         self.shared.blobs.delete(&key).await?;
         let mut tx = self.shared.db.begin().await?;
-        sqlx::query("UPDATE uploads SET doomed = 0 WHERE id = ?").bind(id).execute(&mut *tx).await?;
+        sqlx::query("UPDATE uploads SET doomed = 0 WHERE id = $1").bind(id).execute(&mut *tx).await?;
         Ok(tx.commit().await?)
     }
 
     async fn delete_doomed(&self, limit: u32) -> Result<(), Error> {
-        let doomed: Vec<String> = sqlx::query_scalar("SELECT id FROM uploads WHERE doomed = 1 LIMIT ?")
-            .bind(limit)
+        let doomed: Vec<String> = sqlx::query_scalar("SELECT id FROM uploads WHERE doomed = 1 LIMIT $1")
+            .bind(i64::from(limit))
             .fetch_all(self.shared.db.pool())
             .await?;
         for id in doomed {
@@ -134,7 +134,7 @@ impl Engine {
 
     /// Ends the uploads of a deleted title and deletes their files.
     async fn title_deleted(&self, event_id: &str, content_id: &str) -> Result<(), Error> {
-        let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM uploads WHERE content_id = ?")
+        let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM uploads WHERE content_id = $1")
             .bind(content_id)
             .fetch_all(self.shared.db.pool())
             .await?;
@@ -150,7 +150,7 @@ impl Engine {
             // The title is gone, so nobody needs to hear that its upload was abandoned.
             rows::close(&mut tx, id, State::Cancelled).await?;
         }
-        sqlx::query("UPDATE uploads SET doomed = 1 WHERE content_id = ?").bind(content_id).execute(&mut *tx).await?;
+        sqlx::query("UPDATE uploads SET doomed = 1 WHERE content_id = $1").bind(content_id).execute(&mut *tx).await?;
         tx.commit().await?;
         drop(holds);
         for id in &ids {

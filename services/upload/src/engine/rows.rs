@@ -1,6 +1,6 @@
 //! Rows of uploads.
 
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 use streamgate_store::Database;
 
 use crate::{Error, command::CreateUpload, engine::Upload};
@@ -98,28 +98,29 @@ impl Row {
 }
 
 pub(super) async fn find(db: &Database, id: &str) -> Result<Option<Row>, Error> {
-    Ok(sqlx::query_as("SELECT * FROM uploads WHERE id = ?").bind(id).fetch_optional(db.pool()).await?)
+    Ok(sqlx::query_as("SELECT * FROM uploads WHERE id = $1").bind(id).fetch_optional(db.pool()).await?)
 }
 
-pub(super) async fn find_by_request(tx: &mut SqliteConnection, owner: &str, request_id: &str) -> Result<Option<Row>, Error> {
-    let query = sqlx::query_as("SELECT * FROM uploads WHERE owner = ? AND request_id = ?");
+pub(super) async fn find_by_request(tx: &mut AnyConnection, owner: &str, request_id: &str) -> Result<Option<Row>, Error> {
+    let query = sqlx::query_as("SELECT * FROM uploads WHERE owner = $1 AND request_id = $2");
     Ok(query.bind(owner).bind(request_id).fetch_optional(tx).await?)
 }
 
 pub(super) async fn list(db: &Database, owner: &str, after: Option<&str>, limit: u32) -> Result<Vec<Row>, Error> {
     let query = sqlx::query_as(
-        "SELECT * FROM uploads WHERE owner = ?1 AND content_id IS NOT NULL AND (?2 IS NULL OR id < ?2) ORDER BY id DESC LIMIT ?3",
+        "SELECT * FROM uploads WHERE owner = $1 AND content_id IS NOT NULL AND ($2 IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
     );
-    Ok(query.bind(owner).bind(after).bind(limit).fetch_all(db.pool()).await?)
+    Ok(query.bind(owner).bind(after).bind(i64::from(limit)).fetch_all(db.pool()).await?)
 }
 
-pub(super) async fn count_open(tx: &mut SqliteConnection, owner: &str) -> Result<u32, Error> {
-    let query = sqlx::query_scalar("SELECT count(*) FROM uploads WHERE owner = ? AND state = 'open'");
-    Ok(query.bind(owner).fetch_one(tx).await?)
+pub(super) async fn count_open(tx: &mut AnyConnection, owner: &str) -> Result<u32, Error> {
+    let query = sqlx::query_scalar("SELECT count(*) FROM uploads WHERE owner = $1 AND state = 'open'");
+    let count: i64 = query.bind(owner).fetch_one(tx).await?;
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 pub(super) async fn insert(
-    tx: &mut SqliteConnection,
+    tx: &mut AnyConnection,
     id: &str,
     owner: &str,
     command: &CreateUpload,
@@ -127,7 +128,7 @@ pub(super) async fn insert(
 ) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO uploads (id, owner, request_id, fingerprint, filename, state, announced_bytes, expected_sha256, created_ms, expires_ms)
-         VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?, ?)",
+         VALUES ($1, $2, $3, $4, $5, 'open', $6, $7, $8, $9)",
     )
     .bind(id)
     .bind(owner)
@@ -144,7 +145,7 @@ pub(super) async fn insert(
 }
 
 /// Closes an open upload. `false` when it is not open any more.
-pub(super) async fn close(tx: &mut SqliteConnection, id: &str, state: State) -> Result<bool, Error> {
-    let query = sqlx::query("UPDATE uploads SET state = ?, doomed = 1 WHERE id = ? AND state = 'open'");
+pub(super) async fn close(tx: &mut AnyConnection, id: &str, state: State) -> Result<bool, Error> {
+    let query = sqlx::query("UPDATE uploads SET state = $1, doomed = 1 WHERE id = $2 AND state = 'open'");
     Ok(query.bind(state.as_str()).bind(id).execute(tx).await?.rows_affected() == 1)
 }

@@ -84,7 +84,7 @@ impl Engine {
     /// Sets the expiry anew.
     async fn touch(&self, id: &UploadId) -> Result<(), Error> {
         let mut tx = self.shared.db.begin().await?;
-        sqlx::query("UPDATE uploads SET expires_ms = ? WHERE id = ? AND state = 'open'")
+        sqlx::query("UPDATE uploads SET expires_ms = $1 WHERE id = $2 AND state = 'open'")
             .bind(now_ms().saturating_add(self.shared.config.expire_after()))
             .bind(id.as_str())
             .execute(&mut *tx)

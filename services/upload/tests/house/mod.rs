@@ -146,7 +146,7 @@ impl House {
     pub async fn expire(&self, ids: &[String]) {
         let mut tx = self.db.begin().await.unwrap();
         for id in ids {
-            sqlx::query("UPDATE uploads SET expires_ms = 1 WHERE id = ?").bind(id).execute(&mut *tx).await.unwrap();
+            sqlx::query("UPDATE uploads SET expires_ms = 1 WHERE id = $1").bind(id).execute(&mut *tx).await.unwrap();
         }
         tx.commit().await.unwrap();
     }

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::SqliteConnection;
+use sqlx::{AnyConnection, AssertSqlSafe};
 use streamgate_core::{ids::JobId, page::Page, time::UnixMillis};
-use streamgate_store::{Database, Transaction};
+use streamgate_store::{Database, DatabaseKind, Transaction};
 use tokio::sync::Notify;
 
 use super::{
@@ -28,8 +28,11 @@ macro_rules! select_jobs {
 }
 
 // SQLite without statistics would rather read every job of the state and sort: the indexes are named.
-const NEXT_DUE: &str = select_jobs!("INDEXED BY jobs_due WHERE state = 1 AND run_ms <= ?1 ORDER BY run_ms, job_id LIMIT 1");
-const NEXT_ORPHAN: &str = select_jobs!("INDEXED BY jobs_leases WHERE state = 2 AND lease_ms <= ?1 ORDER BY lease_ms LIMIT 1");
+const NEXT_DUE: &str = select_jobs!("INDEXED BY jobs_due WHERE state = 1 AND run_ms <= $1 ORDER BY run_ms, job_id LIMIT 1");
+const NEXT_ORPHAN: &str = select_jobs!("INDEXED BY jobs_leases WHERE state = 2 AND lease_ms <= $1 ORDER BY lease_ms LIMIT 1");
+const PEEK: &str = "SELECT CAST(1 AS BIGINT) WHERE EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_due WHERE state = 1 AND run_ms <= $1) \
+    OR EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_leases WHERE state = 2 AND lease_ms <= $1)";
+const WHEN_DUE: &str = "SELECT min(run_ms) FROM jobs INDEXED BY jobs_due WHERE state = 1";
 
 /// The queries that each claim makes, for the test that looks at their plans.
 pub const UNFINISHED_QUERIES: [&str; 2] = [NEXT_DUE, NEXT_ORPHAN];
@@ -102,11 +105,11 @@ impl Queue {
         }
         let id = JobId::new();
         sqlx::query(
-            "INSERT INTO jobs (job_id, type, max_attempts, request_id, request_body, create_ms, run_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO jobs (job_id, type, max_attempts, request_id, request_body, create_ms, run_ms) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(id.as_str())
         .bind(submit.job_type)
-        .bind(MAX_ATTEMPTS)
+        .bind(i64::from(MAX_ATTEMPTS))
         .bind(submit.request_id)
         .bind(body)
         .bind(now)
@@ -127,7 +130,7 @@ impl Queue {
     pub async fn tick(&self, job_type: &str, every: Duration, now: UnixMillis) -> Result<UnixMillis, Error> {
         let mut tx = self.db.begin().await?;
         let next: Option<i64> =
-            sqlx::query_scalar("SELECT next_ms FROM schedules WHERE name = ?1").bind(job_type).fetch_optional(&mut *tx).await?;
+            sqlx::query_scalar("SELECT next_ms FROM schedules WHERE name = $1").bind(job_type).fetch_optional(&mut *tx).await?;
         let following = now.saturating_add(millis(every));
         // A shorter interval, or a clock set back, must not leave the schedule asleep.
         let next = next.unwrap_or(now).min(following);
@@ -136,17 +139,17 @@ impl Queue {
         }
         let key = format!("schedule:{job_type}");
         sqlx::query(
-            "INSERT INTO jobs (job_id, type, max_attempts, unique_key, create_ms, run_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT DO NOTHING",
+            "INSERT INTO jobs (job_id, type, max_attempts, unique_key, create_ms, run_ms) VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT DO NOTHING",
         )
         .bind(JobId::new().as_str())
         .bind(job_type)
-        .bind(MAX_ATTEMPTS)
+        .bind(i64::from(MAX_ATTEMPTS))
         .bind(key)
         .bind(now)
         .execute(&mut *tx)
         .await?;
         sqlx::query(
-            "INSERT INTO schedules (name, next_ms) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET next_ms = excluded.next_ms",
+            "INSERT INTO schedules (name, next_ms) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET next_ms = excluded.next_ms",
         )
         .bind(job_type)
         .bind(following)
@@ -168,9 +171,9 @@ impl Queue {
         }
         let mut tx = self.db.begin().await?;
         fail_exhausted(&mut tx, now).await?;
-        let mut due: Option<JobRow> = sqlx::query_as(NEXT_DUE).bind(now).fetch_optional(&mut *tx).await?;
+        let mut due: Option<JobRow> = sqlx::query_as(self.plan(NEXT_DUE)).bind(now).fetch_optional(&mut *tx).await?;
         if due.is_none() {
-            due = sqlx::query_as(NEXT_ORPHAN).bind(now).fetch_optional(&mut *tx).await?;
+            due = sqlx::query_as(self.plan(NEXT_ORPHAN)).bind(now).fetch_optional(&mut *tx).await?;
         }
         let claim = match due.map(Job::try_from).transpose()? {
             Some(job) => Some(take(&mut tx, job, lease, now).await?),
@@ -180,10 +183,16 @@ impl Queue {
         Ok(claim)
     }
 
+    /// The query as its engine takes it: PostgreSQL chooses the index by itself.
+    fn plan(&self, query: &'static str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(match self.db.kind() {
+            DatabaseKind::Sqlite => query.to_owned(),
+            DatabaseKind::Postgres => query.replace("INDEXED BY jobs_due", "").replace("INDEXED BY jobs_leases", ""),
+        })
+    }
+
     async fn peek(&self, now: UnixMillis) -> Result<Option<i64>, Error> {
-        let found = sqlx::query_scalar(
-            "SELECT 1 WHERE EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_due WHERE state = 1 AND run_ms <= ?1) OR EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_leases WHERE state = 2 AND lease_ms <= ?1)",
-        );
+        let found = sqlx::query_scalar(self.plan(PEEK));
         Ok(found.bind(now).fetch_optional(self.db.pool()).await?)
     }
 
@@ -192,9 +201,7 @@ impl Queue {
     /// # Errors
     /// When the database can't be used.
     pub async fn next_due(&self) -> Result<Option<UnixMillis>, Error> {
-        Ok(sqlx::query_scalar("SELECT min(run_ms) FROM jobs INDEXED BY jobs_due WHERE state = 1")
-            .fetch_one(self.db.pool())
-            .await?)
+        Ok(sqlx::query_scalar(self.plan(WHEN_DUE)).fetch_one(self.db.pool()).await?)
     }
 
     /// Keeps a claim alive; false when it is no longer the newest, or was called off.
@@ -203,7 +210,7 @@ impl Queue {
     /// When the database can't be used.
     pub async fn heartbeat(&self, claim: &Claim, lease: Duration, now: UnixMillis) -> Result<bool, Error> {
         let mut tx = self.db.begin().await?;
-        let kept = sqlx::query("UPDATE jobs SET lease_ms = ?3 WHERE job_id = ?1 AND fence = ?2 AND state = 2")
+        let kept = sqlx::query("UPDATE jobs SET lease_ms = $3 WHERE job_id = $1 AND fence = $2 AND state = 2")
             .bind(&claim.job_id)
             .bind(claim.fence)
             .bind(now.saturating_add(millis(lease)))
@@ -218,7 +225,7 @@ impl Queue {
     /// # Errors
     /// When the database can't be used.
     pub async fn holds(&self, claim: &Claim) -> Result<bool, Error> {
-        let held: Option<i64> = sqlx::query_scalar("SELECT 1 FROM jobs WHERE job_id = ?1 AND fence = ?2 AND state = 2")
+        let held: Option<i64> = sqlx::query_scalar("SELECT 1 FROM jobs WHERE job_id = $1 AND fence = $2 AND state = 2")
             .bind(&claim.job_id)
             .bind(claim.fence)
             .fetch_optional(self.db.pool())
@@ -262,14 +269,14 @@ impl Queue {
         let message: String = message.chars().take(MAX_MESSAGE_CHARS).collect();
         let mut tx = self.db.begin().await?;
         let settled = sqlx::query(
-            "UPDATE jobs SET state = ?3, message = ?4, attempts = attempts - ?5, run_ms = iif(?3 = 1, ?6, run_ms), end_ms = ?7, lease_ms = 0 \
-             WHERE job_id = ?1 AND fence = ?2 AND state = 2",
+            "UPDATE jobs SET state = $3, message = $4, attempts = attempts - $5, run_ms = CASE WHEN $3 = 1 THEN $6 ELSE run_ms END, end_ms = $7, lease_ms = 0 \
+             WHERE job_id = $1 AND fence = $2 AND state = 2",
         )
         .bind(&claim.job_id)
         .bind(claim.fence)
         .bind(state as i64)
         .bind(message)
-        .bind(uncounted)
+        .bind(i64::from(uncounted))
         .bind(run_ms)
         .bind(end_ms)
         .execute(&mut *tx)
@@ -295,7 +302,7 @@ impl Queue {
         }
         // A new fence: whatever the worker says from now on is too late.
         sqlx::query(
-            "UPDATE jobs SET state = 5, fence = fence + 1, message = 'cancelled', end_ms = ?2, lease_ms = 0 WHERE job_id = ?1",
+            "UPDATE jobs SET state = 5, fence = fence + 1, message = 'cancelled', end_ms = $2, lease_ms = 0 WHERE job_id = $1",
         )
         .bind(id.as_str())
         .bind(now)
@@ -323,8 +330,8 @@ impl Queue {
         let filter = format!("jobs state={state:?}");
         let page = Page::parse(size, token, &filter)?;
         let query = match state {
-            None => select_jobs!("WHERE job_id < ?1 ORDER BY job_id DESC LIMIT ?2"),
-            Some(_) => select_jobs!("WHERE job_id < ?1 AND state = ?3 ORDER BY job_id DESC LIMIT ?2"),
+            None => select_jobs!("WHERE job_id < $1 ORDER BY job_id DESC LIMIT $2"),
+            Some(_) => select_jobs!("WHERE job_id < $1 AND state = $3 ORDER BY job_id DESC LIMIT $2"),
         };
         // Sorts behind every id.
         let after = page.after.clone().unwrap_or_else(|| "~".to_owned());
@@ -344,7 +351,7 @@ impl Queue {
     /// When the database can't be used.
     pub async fn prune(&self, now: UnixMillis) -> Result<u64, Error> {
         let mut tx = self.db.begin().await?;
-        let gone = sqlx::query("DELETE FROM jobs WHERE end_ms < ?1").bind(now - millis(KEEP_ENDED)).execute(&mut *tx).await?;
+        let gone = sqlx::query("DELETE FROM jobs WHERE end_ms < $1").bind(now - millis(KEEP_ENDED)).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(gone.rows_affected())
     }
@@ -353,8 +360,8 @@ impl Queue {
 /// Gives up on jobs whose workers went silent as often as they may be tried.
 async fn fail_exhausted(tx: &mut Transaction, now: UnixMillis) -> Result<(), Error> {
     sqlx::query(
-        "UPDATE jobs SET state = 4, fence = fence + 1, end_ms = ?1, lease_ms = 0, message = 'the worker went silent in every attempt' \
-         WHERE state = 2 AND lease_ms <= ?1 AND attempts >= max_attempts",
+        "UPDATE jobs SET state = 4, fence = fence + 1, end_ms = $1, lease_ms = 0, message = 'the worker went silent in every attempt' \
+         WHERE state = 2 AND lease_ms <= $1 AND attempts >= max_attempts",
     )
     .bind(now)
     .execute(&mut **tx)
@@ -364,7 +371,7 @@ async fn fail_exhausted(tx: &mut Transaction, now: UnixMillis) -> Result<(), Err
 
 async fn take(tx: &mut Transaction, job: Job, lease: Duration, now: UnixMillis) -> Result<Claim, Error> {
     let fence: i64 = sqlx::query_scalar(
-        "UPDATE jobs SET state = 2, attempts = attempts + 1, fence = fence + 1, run_ms = ?2, lease_ms = ?3 WHERE job_id = ?1 RETURNING fence",
+        "UPDATE jobs SET state = 2, attempts = attempts + 1, fence = fence + 1, run_ms = $2, lease_ms = $3 WHERE job_id = $1 RETURNING fence",
     )
     .bind(&job.job_id)
     .bind(now)
@@ -374,14 +381,14 @@ async fn take(tx: &mut Transaction, job: Job, lease: Duration, now: UnixMillis) 
     Ok(Claim { job_id: job.job_id, job_type: job.job_type, attempt: job.attempts + 1, max_attempts: job.max_attempts, fence })
 }
 
-async fn find(connection: &mut SqliteConnection, id: &str) -> Result<Job, Error> {
-    let row: Option<JobRow> = sqlx::query_as(select_jobs!("WHERE job_id = ?1")).bind(id).fetch_optional(connection).await?;
+async fn find(connection: &mut AnyConnection, id: &str) -> Result<Job, Error> {
+    let row: Option<JobRow> = sqlx::query_as(select_jobs!("WHERE job_id = $1")).bind(id).fetch_optional(connection).await?;
     row.ok_or_else(|| Error::UnknownJob(id.to_owned()))?.try_into()
 }
 
-async fn by_request(connection: &mut SqliteConnection, request_id: &str) -> Result<Option<Job>, Error> {
+async fn by_request(connection: &mut AnyConnection, request_id: &str) -> Result<Option<Job>, Error> {
     let row: Option<JobRow> =
-        sqlx::query_as(select_jobs!("WHERE request_id = ?1")).bind(request_id).fetch_optional(connection).await?;
+        sqlx::query_as(select_jobs!("WHERE request_id = $1")).bind(request_id).fetch_optional(connection).await?;
     row.map(Job::try_from).transpose()
 }
 
