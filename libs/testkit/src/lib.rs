@@ -1,12 +1,15 @@
 //! What tests and the demo share: waiting for a state, a local EVM node, wallets that sign, a capture of
-//! the log, and a handle on the real `streamgate` process.
+//! the log, the engines of a cluster, and a handle on the real `streamgate` process.
 //!
-//! Nothing here fakes the platform. [`Platform`] runs the real binary, [`Anvil`] a real EVM node.
+//! Nothing here fakes the platform. [`Platform`] runs the real binary, [`Anvil`] a real EVM node, [`engines`] the real
+//! PostgreSQL, Redis, NATS and S3.
 
 mod anvil;
+pub mod engines;
 mod eventually;
 mod evm;
 mod logs;
+mod nursery;
 mod paths;
 mod platform;
 mod ports;

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 
-use crate::eventually;
+use crate::{eventually, nursery};
 
 /// A child whose output goes to a file; killed when dropped.
 #[derive(Debug)]
@@ -20,15 +21,21 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `command`; both of its outputs are appended to `log`.
-    pub(crate) fn start(mut command: Command, log: &Path) -> Result<Self> {
+    pub(crate) fn start(command: Command, log: &Path) -> Result<Self> {
+        Self::start_by(|mut command: Command| command.spawn(), command, log)
+    }
+
+    /// The same, from the thread that lives as long as this process: for a command that asks to end with its parent.
+    pub(crate) fn start_tied(command: Command, log: &Path) -> Result<Self> {
+        Self::start_by(nursery::spawn, command, log)
+    }
+
+    fn start_by(spawn: impl FnOnce(Command) -> io::Result<Child>, mut command: Command, log: &Path) -> Result<Self> {
         let out = File::options().create(true).append(true).open(log).with_context(|| format!("open {}", log.display()))?;
         let errors = out.try_clone()?;
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(errors)
-            .spawn()
-            .with_context(|| format!("start {}", command.get_program().display()))?;
+        let program = command.get_program().display().to_string();
+        command.stdin(Stdio::null()).stdout(out).stderr(errors);
+        let child = spawn(command).with_context(|| format!("start {program}"))?;
         Ok(Self { child, log: log.to_path_buf() })
     }
 
@@ -57,6 +64,11 @@ impl Process {
     /// Asks it to stop (SIGTERM) and waits until it has.
     pub(crate) async fn stop(&mut self, bound: Duration) -> Result<ExitStatus> {
         Command::new("kill").args(["-TERM", &self.id().to_string()]).status().context("send SIGTERM")?;
+        self.wait(bound).await
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn wait(&mut self, bound: Duration) -> Result<ExitStatus> {
         let id = self.id();
         eventually(&format!("process {id} stops"), bound, || {
             let ended = self.child.try_wait();
