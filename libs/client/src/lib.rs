@@ -12,6 +12,7 @@ mod credential;
 mod keys;
 mod mesh;
 mod methods;
+pub mod near_cache;
 pub mod token;
 
 pub use authenticator::{Authenticator, MeshAuthenticator};

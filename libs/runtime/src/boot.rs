@@ -37,6 +37,8 @@ pub struct Common {
     pub operator_wallets: Vec<String>,
     /// RPC endpoints by EIP-155 chain number.
     pub chains: BTreeMap<u64, Vec<String>>,
+    /// Where Redis is, if there is one.
+    pub redis: crate::RedisConfig,
 }
 
 impl Common {

@@ -255,6 +255,7 @@ fn common(settings: &Settings, mesh: &Mesh) -> Common {
         public_url: Some(settings.public_url.clone()).filter(|url| !url.is_empty()).unwrap_or_else(derived),
         operator_wallets: settings.operator_wallets.clone(),
         chains: settings.chains.clone(),
+        redis: settings.redis.clone(),
     }
 }
 

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 pub use app::{App, BoxError, ServiceConfig};
 pub use boot::{Boot, Common};
-pub use config::{ConfigError, ConfigSource};
+pub use config::{ConfigError, ConfigSource, RedisConfig};
 pub use host::{Host, Running, StartError};
 pub use metrics::Metrics;
 pub use service::Service;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::cache::v1::cache_service_server::CacheServiceServer;
-use streamgate_runtime::{Boot, BoxError, Service};
+use streamgate_runtime::{Boot, BoxError, CancellationToken, OnFailure, Service};
 
 use crate::{
-    Config, Handler, Metrics,
-    engine::{SteadyClock, Store},
+    Config, Error, Handler, Metrics,
+    engine::{CacheStore, MemoryCache, RedisCache, SteadyClock},
 };
 
 /// The cache service.
@@ -26,8 +26,30 @@ impl streamgate_runtime::App for App {
         let metrics = Metrics::default();
         boot.metrics.registry(|registry| metrics.register(registry));
 
-        // 2. The store, empty, and its RPCs.
-        let store = Store::new(boot.config.capacity_bytes, Arc::new(SteadyClock::start()), metrics);
-        Ok(Service::new().grpc(CacheServiceServer::new(Handler::new(store))))
+        // 2. Without Redis, an empty store in memory.
+        if !boot.common.redis.is_set() {
+            let store = MemoryCache::new(boot.config.capacity_bytes, Arc::new(SteadyClock::start()), metrics);
+            return Ok(serve(Arc::new(store), boot.stop));
+        }
+
+        // 3. With it, what all instances share. It may be away: calls are refused until it is back.
+        let store = RedisCache::new(&boot.common.redis, metrics)?;
+        let (listener, checked) = (store.clone(), store.clone());
+        Ok(serve(Arc::new(store), boot.stop)
+            .task("news", OnFailure::LogAndRestart, move || {
+                let listener = listener.clone();
+                async move {
+                    listener.listen().await;
+                    Ok::<(), Error>(())
+                }
+            })
+            .ready_check("redis", move || {
+                let store = checked.clone();
+                async move { store.ping().await.map_err(|error| error.to_string()) }
+            }))
     }
+}
+
+fn serve(store: Arc<dyn CacheStore>, stop: CancellationToken) -> Service {
+    Service::new().grpc(CacheServiceServer::new(Handler::new(store, stop)))
 }

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use streamgate_cache::{
     Handler, Metrics,
-    engine::{SteadyClock, Store},
+    engine::{MemoryCache, SteadyClock},
 };
 use streamgate_core::Failure;
 use streamgate_proto::streamgate::cache::v1::{self as pb, cache_service_server::CacheService, invalidate_request::Target};
+use streamgate_runtime::CancellationToken;
 use tonic::{Code, Request, Status};
 
 fn cache() -> Handler {
-    Handler::new(Store::new(8 * 1024 * 1024, Arc::new(SteadyClock::start()), Metrics::default()))
+    let store = MemoryCache::new(8 * 1024 * 1024, Arc::new(SteadyClock::start()), Metrics::default());
+    Handler::new(Arc::new(store), CancellationToken::new())
 }
 
 async fn set(cache: &Handler, key: &str, value: &'static str, tags: &[&str]) {

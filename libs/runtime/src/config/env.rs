@@ -9,7 +9,7 @@ const PREFIX: &str = "STREAMGATE_";
 /// Read elsewhere: which files there are, and what the command-line client uses.
 const READ_ELSEWHERE: [&str; 6] =
     ["STREAMGATE_ENV", "STREAMGATE_CONFIG", "STREAMGATE_URL", "STREAMGATE_TOKEN", "STREAMGATE_API_KEY", "STREAMGATE_LOG"];
-const SECTIONS: [&str; 5] = ["server", "log", "mesh", "telemetry", "chains"];
+const SECTIONS: [&str; 6] = ["server", "log", "mesh", "telemetry", "chains", "redis"];
 
 /// Applies one variable. Those that are not ours are left alone.
 pub(super) fn apply(tree: &mut Map<String, Value>, name: &str, value: &str) -> Result<(), ConfigError> {
@@ -17,6 +17,13 @@ pub(super) fn apply(tree: &mut Map<String, Value>, name: &str, value: &str) -> R
         "STREAMGATE_DATA_DIR" => set_text(tree, &["data_dir"], value),
         "STREAMGATE_PUBLIC_URL" => set_text(tree, &["public_url"], value),
         "SERVER_HOST" => set_text(tree, &["server", "host"], value),
+        "REDIS_HOST" => set_text(tree, &["redis", "host"], value),
+        "REDIS_PASSWORD" => set_text(tree, &["redis", "password"], value),
+        "REDIS_PORT" if !value.is_empty() && !value.contains("://") => {
+            let port: u16 =
+                value.parse().map_err(|_| ConfigError(format!("REDIS_PORT must be a port number, not {value:?}")))?;
+            set(tree, &["redis", "port"], Value::from(port));
+        }
         "LOG_LEVEL" => set_text(tree, &["log", "level"], value),
         "LOG_FORMAT" => set_text(tree, &["log", "format"], value),
         "OPERATOR_WALLETS" if !value.is_empty() => set(tree, &["operator_wallets"], list(value)),

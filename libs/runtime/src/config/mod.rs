@@ -3,6 +3,7 @@
 //! anything is opened.
 
 mod env;
+mod redis;
 mod source;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
@@ -12,6 +13,7 @@ use serde_json::{Map, Value};
 use streamgate_core::ServiceName;
 
 use crate::ServiceConfig;
+pub use redis::RedisConfig;
 pub use source::ConfigSource;
 
 /// One sentence that says which key or variable is wrong, and what would be right.
@@ -94,6 +96,7 @@ struct Root {
     log: LogConfig,
     mesh: MeshConfig,
     telemetry: TelemetryConfig,
+    redis: RedisConfig,
     operator_wallets: Vec<String>,
     chains: BTreeMap<u64, Vec<String>>,
 }
@@ -107,6 +110,7 @@ impl Default for Root {
             log: LogConfig::default(),
             mesh: MeshConfig::default(),
             telemetry: TelemetryConfig::default(),
+            redis: RedisConfig::default(),
             operator_wallets: Vec::new(),
             chains: BTreeMap::new(),
         }
@@ -124,6 +128,7 @@ pub(crate) struct Settings {
     pub(crate) mesh_secret: String,
     pub(crate) targets: BTreeMap<ServiceName, String>,
     pub(crate) telemetry: TelemetryConfig,
+    pub(crate) redis: RedisConfig,
     pub(crate) operator_wallets: Vec<String>,
     pub(crate) chains: BTreeMap<u64, Vec<String>>,
     ports: BTreeMap<ServiceName, u16>,
@@ -145,6 +150,7 @@ impl Settings {
             mesh_secret: root.mesh.secret,
             targets: by_service("mesh.targets", root.mesh.targets)?,
             telemetry: root.telemetry,
+            redis: root.redis,
             operator_wallets: root.operator_wallets,
             chains: root.chains,
             sections,
@@ -160,6 +166,7 @@ impl Settings {
         if !self.mesh_secret.is_empty() && self.mesh_secret.len() < 16 {
             return Err(ConfigError("mesh.secret must have at least 16 characters, or be left out".to_owned()));
         }
+        self.redis.check().map_err(ConfigError)?;
         for (chain, urls) in &self.chains {
             let is_url = |url: &String| url.starts_with("http://") || url.starts_with("https://");
             if urls.is_empty() || !urls.iter().all(is_url) {

@@ -80,6 +80,18 @@ fn chains_and_operators_come_from_variables_or_files() {
 }
 
 #[test]
+fn redis_is_used_when_it_has_a_host_and_its_password_is_never_shown() {
+    assert!(!load("", &[]).unwrap().redis.is_set());
+    let env = [("REDIS_HOST", "cache.internal"), ("REDIS_PORT", "7000"), ("REDIS_PASSWORD", "a secret")];
+    let redis = load("", &env).unwrap().redis;
+    assert_eq!((redis.is_set(), redis.port, redis.password.as_str()), (true, 7000, "a secret"));
+    assert!(!format!("{redis:?}").contains("secret"));
+    assert_eq!(load("", &[("REDIS_PORT", "tcp://10.0.0.1:6379")]).unwrap().redis.port, 6379, "a link of the platform's");
+    assert!(refusal("", &[("REDIS_PORT", "x")]).contains("REDIS_PORT"));
+    assert!(refusal("redis: {host: 'redis://x'}", &[]).contains("redis.host"));
+}
+
+#[test]
 fn variables_that_a_container_platform_sets_are_left_alone() {
     let env = [
         ("STREAMGATE_AUTH_SERVICE_HOST", "10.0.0.1"),

@@ -89,6 +89,12 @@ impl CacheService for Backend {
     async fn get_stats(&self, _: Request<pb::GetStatsRequest>) -> Result<Response<pb::GetStatsResponse>, Status> {
         Ok(Response::new(pb::GetStatsResponse::default()))
     }
+
+    type WatchStream = futures::stream::Empty<Result<pb::WatchResponse, Status>>;
+
+    async fn watch(&self, _: Request<pb::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Ok(Response::new(futures::stream::empty()))
+    }
 }
 
 #[async_trait]

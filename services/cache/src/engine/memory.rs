@@ -6,59 +6,33 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    Clock,
+    Bus, CacheStore, Clock, Found, Invalidation, Stats,
     index::{Entry, Index},
 };
-use crate::Metrics;
+use crate::{Error, Metrics};
 
 /// What an entry costs beside its bytes: its places in the maps, roughly.
 pub const ENTRY_OVERHEAD_BYTES: u64 = 256;
 
-/// A value that was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// The value.
-    pub value: Bytes,
-    /// Time left; absent when it does not run out.
-    pub ttl: Option<Duration>,
-}
-
-/// Counters since start, and what is held now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stats {
-    /// Values held.
-    pub entries: u64,
-    /// Bytes held, bookkeeping included.
-    pub size_bytes: u64,
-    /// Bytes held at the most.
-    pub capacity_bytes: u64,
-    /// Reads that found a value.
-    pub hits: u64,
-    /// Reads that found none.
-    pub misses: u64,
-    /// Values stored.
-    pub sets: u64,
-    /// Values removed to make room.
-    pub evictions: u64,
-}
-
 /// The cache. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Store {
+pub struct MemoryCache {
     index: Arc<Mutex<Index>>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     capacity_bytes: u64,
+    bus: Bus,
 }
 
-impl Store {
+impl MemoryCache {
     /// An empty cache of this size.
     #[must_use]
     pub fn new(capacity_bytes: u64, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
-        Self { index: Arc::default(), clock, metrics, capacity_bytes }
+        Self { index: Arc::default(), clock, metrics, capacity_bytes, bus: Bus::new(true) }
     }
 
     /// The value of a key, unless its time is over.
@@ -142,6 +116,7 @@ impl Store {
             misses: self.metrics.misses.get(),
             sets: self.metrics.sets.get(),
             evictions: self.metrics.evictions.get(),
+            engine: "memory",
         }
     }
 
@@ -182,6 +157,51 @@ impl Store {
     /// A panic elsewhere can't leave the maps half changed for long: at worst a value is missing.
     fn lock(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl CacheStore for MemoryCache {
+    async fn get(&self, key: &str) -> Result<Option<Found>, Error> {
+        Ok(Self::get(self, key))
+    }
+
+    async fn set(&self, key: &str, value: Bytes, ttl: Option<Duration>, tags: &[String]) -> Result<(), Error> {
+        Self::set(self, key, &value, ttl, tags);
+        self.bus.tell(Invalidation::Key(key.to_owned()));
+        Ok(())
+    }
+
+    async fn delete(&self, key: &str) -> Result<bool, Error> {
+        let existed = Self::delete(self, key);
+        self.bus.tell(Invalidation::Key(key.to_owned()));
+        Ok(existed)
+    }
+
+    async fn clear(&self) -> Result<u64, Error> {
+        let removed = Self::clear(self);
+        self.bus.tell(Invalidation::Everything);
+        Ok(removed)
+    }
+
+    async fn invalidate_tag(&self, tag: &str) -> Result<u64, Error> {
+        let removed = Self::invalidate_tag(self, tag);
+        self.bus.tell(Invalidation::Tag(tag.to_owned()));
+        Ok(removed)
+    }
+
+    async fn invalidate_prefix(&self, prefix: &str) -> Result<u64, Error> {
+        let removed = Self::invalidate_prefix(self, prefix);
+        self.bus.tell(Invalidation::Prefix(prefix.to_owned()));
+        Ok(removed)
+    }
+
+    async fn stats(&self) -> Result<Stats, Error> {
+        Ok(Self::stats(self))
+    }
+
+    fn bus(&self) -> &Bus {
+        &self.bus
     }
 }
 
@@ -268,7 +288,7 @@ mod tests {
         fn whatever_is_done_the_cache_agrees_with_a_plain_list(steps in steps()) {
             const CAPACITY: u64 = 2_000;
             let clock = Arc::new(Hand::default());
-            let store = Store::new(CAPACITY, clock.clone(), Metrics::default());
+            let store = MemoryCache::new(CAPACITY, clock.clone(), Metrics::default());
             let mut model = Model::default();
             for step in steps {
                 let now = clock.now_ms();
@@ -308,7 +328,7 @@ mod tests {
     #[test]
     fn a_value_is_over_when_its_time_is_and_not_before() {
         let clock = Arc::new(Hand::default());
-        let store = Store::new(10_000, clock.clone(), Metrics::default());
+        let store = MemoryCache::new(10_000, clock.clone(), Metrics::default());
         store.set("a", b"1", Some(Duration::from_millis(100)), &[]);
         clock.0.store(99, Ordering::SeqCst);
         assert_eq!(store.get("a"), Some(Found { value: "1".into(), ttl: Some(Duration::from_millis(1)) }));
@@ -319,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_value_larger_than_the_cache_is_not_kept_and_evicts_nothing() {
-        let store = Store::new(1_000, Arc::new(Hand::default()), Metrics::default());
+        let store = MemoryCache::new(1_000, Arc::new(Hand::default()), Metrics::default());
         store.set("small", b"1", None, &[]);
         store.set("large", &[0; 1_000], None, &[]);
         assert!(store.get("small").is_some());
@@ -330,7 +350,7 @@ mod tests {
     fn many_threads_at_once_keep_the_bound_and_the_counts() {
         const THREADS: u64 = 8;
         const ROUNDS: u64 = 2_000;
-        let store = Store::new(20_000, Arc::new(Hand::default()), Metrics::default());
+        let store = MemoryCache::new(20_000, Arc::new(Hand::default()), Metrics::default());
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
                 let store = store.clone();
