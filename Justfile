@@ -40,6 +40,10 @@ test: build-for-tests
 test-system FILTER="": build-for-tests
     cargo test -p streamgate-integration {{ if FILTER == "" { "" } else { "--test " + FILTER } }} -- --nocapture
 
+# The whole-system tests on the cluster of `just mesh`, or with FORM=nine on nine processes with embedded engines.
+test-mesh FILTER="" FORM="mesh": build-for-tests
+    STREAMGATE_TEST_SHAPE={{ FORM }} cargo test -p streamgate-integration {{ if FILTER == "" { "" } else { "--test " + FILTER } }} -- --nocapture
+
 # The real binaries that system tests start. The whole workspace, so that `test` finds the same features built.
 [private]
 build-for-tests:
@@ -63,6 +67,12 @@ dev:
 # The main job end to end against a local EVM node.
 demo *VIDEO:
     scripts/run demo {{ VIDEO }}
+
+# The demo on a cluster: PostgreSQL, Redis, NATS, S3 and an EVM node on free ports, the nine binaries in nine processes.
+mesh *VIDEO:
+    scripts/install-for-tests
+    cargo build --workspace --bins
+    target/debug/demo --platform mesh {{ VIDEO }}
 
 # Rebuild the demo's contract.
 contracts:

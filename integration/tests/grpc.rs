@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use streamgate_core::service::ServiceName;
-use streamgate_testkit::{Platform, tool};
+use streamgate_testkit::{Platform, Shape, tool};
 
 /// One harmless call of each service.
 const CALLS: [(ServiceName, &str, &str); 9] = [
@@ -44,9 +44,7 @@ fn port_name(service: ServiceName) -> &'static str {
     if service == ServiceName::ApiGateway { "gateway" } else { service.as_str() }
 }
 
-#[tokio::test]
-async fn every_service_answers_by_reflection_on_its_port_and_through_the_gateway() {
-    let platform = Platform::builder().start().await.unwrap();
+async fn every_service_answers_by_reflection_on_its_port_and_through_the_gateway(platform: &Platform) {
     let key = platform.api_key("operator").unwrap();
     let gateway = platform.ports().of("gateway");
     for (service, method, body) in CALLS {
@@ -57,9 +55,7 @@ async fn every_service_answers_by_reflection_on_its_port_and_through_the_gateway
     }
 }
 
-#[tokio::test]
-async fn every_port_says_that_it_serves() {
-    let platform = Platform::builder().start().await.unwrap();
+async fn every_port_says_that_it_serves(platform: &Platform) {
     for service in ServiceName::ALL {
         let port = platform.ports().of(port_name(service));
         for name in ["", service.grpc_service()] {
@@ -71,4 +67,18 @@ async fn every_port_says_that_it_serves() {
             assert_eq!(answer.status(), 200, "{service} /{path}");
         }
     }
+}
+
+#[tokio::test]
+async fn one_process_answers_on_nine_ports() {
+    let platform = Platform::builder().shape(Shape::OneProcess).start().await.unwrap();
+    every_service_answers_by_reflection_on_its_port_and_through_the_gateway(&platform).await;
+    every_port_says_that_it_serves(&platform).await;
+}
+
+#[tokio::test]
+async fn nine_processes_answer_on_nine_ports() {
+    let platform = Platform::builder().shape(Shape::NineProcesses).start().await.unwrap();
+    every_service_answers_by_reflection_on_its_port_and_through_the_gateway(&platform).await;
+    every_port_says_that_it_serves(&platform).await;
 }

@@ -36,7 +36,7 @@ fn corpus() -> Vec<PathBuf> {
 #[tokio::test]
 async fn every_file_ends_as_a_ladder_or_as_a_named_refusal() {
     let mut stage = Stage::start().await.unwrap();
-    let process = stage.platform.process_id();
+    let processes = stage.platform.process_ids();
     let mut wrong = Vec::new();
     let mut waiting = Vec::new();
     for file in corpus() {
@@ -64,5 +64,5 @@ async fn every_file_ends_as_a_ladder_or_as_a_named_refusal() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(stage.platform.is_running().unwrap(), "the platform ended");
-    assert_eq!(stage.platform.process_id(), process, "the platform was restarted");
+    assert_eq!(stage.platform.process_ids(), processes, "the platform was restarted");
 }

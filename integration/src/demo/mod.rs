@@ -5,7 +5,7 @@ mod steps;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use streamgate_testkit::default_clip;
+use streamgate_testkit::{Platform, Shape, default_clip};
 
 use report::Report;
 
@@ -26,11 +26,11 @@ pub enum Outcome {
     },
 }
 
-/// Runs the demo with a video, or with the default clip.
-pub async fn run(video: Option<PathBuf>) -> ExitCode {
+/// Runs the demo with a video, or with the default clip, on a platform of this form.
+pub async fn run(video: Option<PathBuf>, shape: Shape) -> ExitCode {
     let video = video.unwrap_or_else(default_clip);
     let mut report = Report::begin(&format!("StreamGate demo with {}", video.display()));
-    match steps::main_job(&video, &mut report).await {
+    match steps::main_job(&video, Platform::builder().shape(shape), &mut report).await {
         Ok(Outcome::Held) => {
             report.end("Everything held.");
             ExitCode::SUCCESS
@@ -50,6 +50,6 @@ pub async fn run(video: Option<PathBuf>) -> ExitCode {
 ///
 /// # Errors
 /// When something did not hold.
-pub async fn check(video: &std::path::Path) -> anyhow::Result<Outcome> {
-    steps::main_job(video, &mut Report::begin("main job")).await
+pub async fn check(video: &std::path::Path, shape: Shape) -> anyhow::Result<Outcome> {
+    steps::main_job(video, Platform::builder().shape(shape), &mut Report::begin("main job")).await
 }

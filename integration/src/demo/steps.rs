@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
-use streamgate_testkit::{Anvil, Platform, Wallet, eventually_every};
+use streamgate_testkit::{Anvil, PlatformBuilder, Wallet, eventually_every};
 use url::Url;
 
 use super::{Outcome, report::Report};
@@ -19,7 +19,7 @@ const CUT_OFF_BOUND: Duration = Duration::from_secs(30);
 /// How often the demo asks for a segment until it is refused.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
-pub(super) async fn main_job(video: &Path, report: &mut Report) -> Result<Outcome> {
+pub(super) async fn main_job(video: &Path, platform: PlatformBuilder, report: &mut Report) -> Result<Outcome> {
     let anvil = Anvil::start().await?;
     let node = anvil.node();
     report.done(format!("local EVM node at {}", anvil.url()));
@@ -30,8 +30,13 @@ pub(super) async fn main_job(video: &Path, report: &mut Report) -> Result<Outcom
     let number = pass.mint(holder.address()).await?;
     report.done(format!("pass {number} minted to the holder {}", holder.checksummed()));
 
-    let mut platform = Platform::builder().chain(anvil.chain_id(), anvil.url()).start().await?;
-    report.done(format!("platform ready at {}", platform.url()));
+    let mut platform = platform.chain(anvil.chain_id(), anvil.url()).start().await?;
+    let processes = platform.process_ids().len();
+    report.done(format!(
+        "platform of {processes} {} ready at {}",
+        if processes == 1 { "process" } else { "processes" },
+        platform.url()
+    ));
     let edge = Rest::new(&platform.url())?;
     let creator = edge.with_bearer(platform.api_key("creator")?);
     report.done("creator's API key made");

@@ -21,6 +21,6 @@ pub use eventually::{eventually, eventually_every};
 pub use evm::{DemoPass, EvmNode};
 pub use logs::{LogCapture, LogLine};
 pub use paths::{default_clip, repository, shared_media, tool};
-pub use platform::{Platform, PlatformBuilder, ServicePorts};
+pub use platform::{Engines, Platform, PlatformBuilder, ServicePorts, Shape};
 pub use ports::{free_port, free_ports};
 pub use wallet::Wallet;

@@ -15,6 +15,7 @@ pub use postgres::Postgres;
 pub use redis::Redis;
 pub use s3::S3;
 pub use server::Engine;
+pub(crate) use server::tied_to_this_process;
 
 use std::path::{Path, PathBuf};
 

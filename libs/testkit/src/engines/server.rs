@@ -145,7 +145,7 @@ impl<K: Kind> Drop for Server<K> {
 
 /// The command under the id of `user`, and killed by the system when this process ends: a test that is killed leaves
 /// no server behind.
-pub(super) fn tied_to_this_process(command: &Command, user: Option<(u32, u32)>) -> Command {
+pub(crate) fn tied_to_this_process(command: &Command, user: Option<(u32, u32)>) -> Command {
     let mut tied = Command::new("setpriv");
     tied.args(["--pdeathsig", "KILL"]);
     if let Some((uid, gid)) = user {
