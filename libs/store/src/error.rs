@@ -46,6 +46,9 @@ pub enum Error {
     /// The folder or the database can't be written.
     #[error("the storage is read-only")]
     ReadOnly,
+    /// The store does not let this service in, as its operator can mend.
+    #[error("the storage does not let this service in: {0}")]
+    Denied(String),
     /// The store is away or overloaded; retry later.
     #[error("the storage does not answer")]
     Unavailable(#[source] Option<Box<dyn std::error::Error + Send + Sync>>),
@@ -95,7 +98,7 @@ impl Error {
             Self::Busy(_) => ErrorKind::Aborted,
             Self::Stream(_) => ErrorKind::Cancelled,
             Self::Full => ErrorKind::StorageFull,
-            Self::ReadOnly | Self::Unavailable(_) => ErrorKind::Unavailable,
+            Self::ReadOnly | Self::Denied(_) | Self::Unavailable(_) => ErrorKind::Unavailable,
             Self::Corrupt(_) | Self::Io { .. } | Self::Database(_) | Self::Migrate(_) => ErrorKind::Internal,
         }
     }
@@ -113,7 +116,7 @@ impl Error {
             Self::Stream(_) => "stream_broken",
             Self::Full => "storage_full",
             Self::ReadOnly => "storage_read_only",
-            Self::Unavailable(_) => "storage_unavailable",
+            Self::Denied(_) | Self::Unavailable(_) => "storage_unavailable",
             Self::Corrupt(_) | Self::Io { .. } | Self::Database(_) | Self::Migrate(_) => "internal",
         }
     }

@@ -18,6 +18,7 @@ mod key;
 mod memory;
 mod outbox;
 mod relay;
+mod s3;
 
 pub use blob::{BlobInfo, BlobStore, ByteStream, bytes, collect};
 pub use database::{BadServer, Database, DatabaseKind, Migrations, PostgresServer, Transaction};
@@ -28,3 +29,4 @@ pub use key::{BadKey, BlobKey};
 pub use memory::MemoryBlobs;
 pub use outbox::Outbox;
 pub use relay::Delivery;
+pub use s3::{BadBucket, S3Blobs, S3Bucket, open_bucket};
