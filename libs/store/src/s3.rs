@@ -154,14 +154,13 @@ impl S3Blobs {
         Ok(object.is_some() || list.is_some())
     }
 
-    async fn read_piece(&self, key: &BlobKey, piece: &Piece, range: Range<u64>) -> Result<ByteStream> {
-        let path = path("pieces", &key.join(&piece.name)?)?;
-        let result = self.get(&path, Some(range)).await?;
+    async fn read_piece(&self, key: &BlobKey, piece: &Piece) -> Result<ByteStream> {
+        let result = self.get(&piece_path(key, piece)?, None).await?;
         result.map(body_of).ok_or_else(|| Error::Corrupt(format!("a piece of the blob {key} is missing")))
     }
 
     async fn write_piece(&self, key: &BlobKey, piece: &Piece, body: Vec<Bytes>) -> Result<()> {
-        let path = path("pieces", &key.join(&piece.name)?)?;
+        let path = piece_path(key, piece)?;
         if self.create(&path, body.into_iter().collect()).await? {
             return Ok(());
         }
@@ -174,7 +173,7 @@ impl S3Blobs {
 
     /// Deletes a piece that no list names any more. One that stays costs room only.
     async fn drop_piece(&self, key: &BlobKey, piece: &Piece) {
-        let Ok(path) = key.join(&piece.name).map_err(Error::from).and_then(|key| path("pieces", &key)) else { return };
+        let Ok(path) = piece_path(key, piece) else { return };
         if let Err(error) = self.remove(vec![path]).await {
             tracing::debug!(%key, error = &error as &dyn std::error::Error, "a replaced piece stays");
         }
@@ -199,15 +198,15 @@ impl S3Blobs {
         let size_bytes = pieces.length();
         let range = range.unwrap_or(0..size_bytes);
         check_range(&range, size_bytes)?;
-        let reader = (self.client.clone(), key.clone());
-        let bodies = stream::iter(pieces.covering(&range)).then(move |(piece, part)| {
-            let (client, key) = reader.clone();
+        let client = self.client.clone();
+        let parts = pieces.covering(&range).into_iter().map(|(piece, part)| Ok((piece_path(key, &piece)?, piece, part)));
+        let bodies = stream::iter(parts.collect::<Result<Vec<_>>>()?).then(move |(path, piece, part)| {
+            let client = client.clone();
             async move {
-                let path =
-                    path("pieces", &key.join(&piece.name).map_err(std::io::Error::other)?).map_err(std::io::Error::other)?;
-                let options = GetOptions { range: Some(GetRange::Bounded(part)), ..GetOptions::default() };
-                let result = client.get_opts(&path, options).await.map_err(std::io::Error::other)?;
-                Ok::<_, std::io::Error>(body_of(result))
+                // The whole of a piece is no range: see `read_object`.
+                let range = (part != (0..piece.size_bytes)).then_some(GetRange::Bounded(part));
+                let result = client.get_opts(&path, GetOptions { range, ..GetOptions::default() }).await;
+                result.map(body_of).map_err(std::io::Error::other)
             }
         });
         Ok(bodies.try_flatten().boxed())
@@ -227,8 +226,10 @@ impl S3Blobs {
                 Ok(Some(body_of(result)))
             }
             Ok(None) => Ok(None),
-            // A range past the end is an error like any other; only the size tells.
+            // A range past the end is an error like any other; only the size tells. And some servers
+            // answer a range that is the whole object as if none had been asked for.
             Err(error) => match self.meta(&object).await? {
+                Some(meta) if range == (0..meta.size) => Ok(self.get(&object, None).await?.map(body_of)),
                 Some(meta) => check_range(&range, meta.size).and(Err(error)),
                 None => Ok(None),
             },
@@ -285,7 +286,7 @@ impl S3Blobs {
         let mut gone = self.children(&path("open", key)?).await?;
         gone.push(list);
         self.remove(gone).await?;
-        let names = pieces.list.iter().map(|piece| path("pieces", &key.join(&piece.name)?));
+        let names = pieces.list.iter().map(|piece| piece_path(key, piece));
         self.remove(names.collect::<Result<_>>()?).await
     }
 }
@@ -416,6 +417,10 @@ fn path(folder: &str, key: &BlobKey) -> Result<ObjectPath> {
     ObjectPath::parse(format!("{folder}/{key}")).map_err(|error| Error::Corrupt(error.to_string()))
 }
 
+fn piece_path(key: &BlobKey, piece: &Piece) -> Result<ObjectPath> {
+    path("pieces", &key.join(&piece.name)?)
+}
+
 /// Generations sort by their names.
 fn open_list(key: &BlobKey, generation: u64) -> Result<ObjectPath> {
     path("open", &key.join(&format!("{generation:020}"))?)
@@ -444,10 +449,15 @@ fn found<T>(result: Result<T, object_store::Error>) -> Result<Option<T>> {
 }
 
 fn failed(error: object_store::Error) -> Error {
-    match error {
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-            Error::Denied("the server refuses the access key, or the key may not do this in the bucket".to_owned())
-        }
-        other => Error::unavailable(other),
+    let said = error.to_string();
+    let says = |codes: &[&str]| codes.iter().any(|code| said.contains(&format!("<Code>{code}</Code>")));
+    if says(&["NoSuchBucket"]) {
+        return Error::Denied("the bucket does not exist".to_owned());
     }
+    let is_refused = matches!(error, object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. });
+    // Only single objects have errors of their own; a list has none but what the server said.
+    if is_refused || says(&["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"]) {
+        return Error::Denied("the server refuses the access key, or the key may not do this in the bucket".to_owned());
+    }
+    Error::unavailable(error)
 }

@@ -1,6 +1,6 @@
 //! SQLite: a file with many readers and one writer.
 
-use std::path::Path;
+use std::{fs::File, path::Path};
 
 use sqlx::{
     AnyConnection, AnyPool, Connection as _,
@@ -28,6 +28,7 @@ pub(super) async fn open(path: &Path, migrations: &Migrations) -> Result<(AnyPoo
         files::make_folder(folder).map_err(|e| Error::io(format!("make the folder {}", folder.display()), e))?;
     }
     let options = options(path)?;
+    let alone = alone(path).await?;
     // By hand first: a pool would try a damaged file again and again, and not say why.
     let mut first = AnyConnection::connect_with(&options).await?;
     sqlx::raw_sql(WRITER).execute(&mut first).await?;
@@ -35,8 +36,19 @@ pub(super) async fn open(path: &Path, migrations: &Migrations) -> Result<(AnyPoo
     first.close().await?;
     migrations.of(DatabaseKind::Sqlite).run(&writer).await?;
     sqlx::raw_sql(EVENTS).execute(&writer).await?;
+    drop(alone);
     let readers = pool(&options, READERS, READER).await?;
     Ok((readers, writer))
+}
+
+/// Waits until no other process opens a database of this folder: SQLite's migrations know no lock.
+async fn alone(path: &Path) -> Result<File> {
+    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+    let locked = tokio::task::spawn_blocking(move || {
+        let folder = File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { &folder })?;
+        folder.lock().map(|()| folder)
+    });
+    locked.await.map_err(Error::unavailable)?.map_err(|e| Error::io("lock the folder of the database", e))
 }
 
 async fn pool(options: &AnyConnectOptions, connections: u32, pragmas: &'static str) -> Result<AnyPool> {

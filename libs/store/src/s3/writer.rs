@@ -49,7 +49,7 @@ impl<'a> Writer<'a> {
         let mut writer =
             Self { store, key, whole: pieces, small, pending: Vec::new(), pending_bytes: 0, fresh_bytes: 0, generation };
         if let Some(piece) = writer.small.clone() {
-            let body = store.read_piece(key, &piece, 0..piece.size_bytes).await?;
+            let body = store.read_piece(key, &piece).await?;
             let body = crate::collect(body, PIECE_BYTES).await?;
             writer.pending_bytes = body.len();
             writer.pending.push(body);
