@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let set = prost_types::FileDescriptorSet::decode(described.as_slice())?;
     let mut config = tonic_prost_build::Config::new();
     config.bytes([
-        ".streamgate.upload.v1.WriteUploadRequest",
+        ".streamgate.upload.v1",
         ".streamgate.streaming.v1.ReadAssetResponse",
         ".streamgate.cache.v1",
     ]);

@@ -6,6 +6,9 @@ use http::{Method, StatusCode};
 use streamgate_core::{ErrorKind, Failure, FieldViolation};
 use tonic::Status;
 
+/// Why a change that was meant for another version of an object is refused; HTTP has a status of its own for it.
+const ETAG_MISMATCH: &str = "etag_mismatch";
+
 /// An error of the edge. It becomes a problem document, or a gRPC status for a gRPC caller.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -90,8 +93,9 @@ impl Error {
 
     /// The HTTP status: the kind's, but for what only HTTP can say.
     #[must_use]
-    pub const fn status(&self) -> StatusCode {
+    pub fn status(&self) -> StatusCode {
         match self {
+            Self::Refused(failure) if failure.reason == ETAG_MISMATCH => StatusCode::PRECONDITION_FAILED,
             Self::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::WrongMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             other => other.kind().http_status(),

@@ -72,7 +72,7 @@ fn target(path: &str) -> Result<ServiceName, Failure> {
         return Err(Failure::new(ErrorKind::PermissionDenied, "internal_only", "only services of the mesh may make this call"));
     }
     let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    ServiceName::ALL.into_iter().find(|name| name.grpc_service() == service).ok_or_else(unknown)
+    ServiceName::of_grpc_service(service).ok_or_else(unknown)
 }
 
 #[cfg(test)]

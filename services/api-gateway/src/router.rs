@@ -21,8 +21,8 @@ use crate::{
     metrics::EdgeMetrics,
     openapi, pages,
     proxy::{Proxy, is_grpc},
-    rest::Transcoder,
-    upload::Uploads,
+    rest::{self, Transcoder},
+    upload::{Uploads, chunk::Kind},
 };
 
 /// What the handlers share.
@@ -53,7 +53,9 @@ pub fn router(backends: &Backends, config: &Config, public_url: &str, metrics: &
     Ok(pages::routes()
         .route("/openapi.json", get(openapi_json))
         .route("/api/v1/upload", any(upload))
+        .route("/api/v1/upload/chunk", any(upload_chunk))
         .route("/api/v1/uploads/{upload_id}", any(upload_bytes))
+        .route("/api/v1/uploads/{upload_id}/chunks", any(upload_chunk_of))
         .route("/play/{*path}", any(play))
         .fallback(rest_or_grpc)
         .method_not_allowed_fallback(only_get)
@@ -67,8 +69,33 @@ async fn rest_or_grpc(State(edge): State<Arc<Edge>>, request: Request) -> Respon
     if is_grpc(request.headers()) { edge.proxy.answer(request).await } else { edge.transcoder.answer(request).await }
 }
 
+/// A form is taken in by hand; JSON begins an upload, which is REST.
 async fn upload(State(edge): State<Arc<Edge>>, request: Request) -> Response {
-    edge.uploads.form(request).await.unwrap_or_else(Error::into_response)
+    if *request.method() == Method::POST && !rest::is_json_body(request.headers()) {
+        return edge.uploads.form(request).await.unwrap_or_else(Error::into_response);
+    }
+    edge.transcoder.answer(request).await
+}
+
+async fn upload_chunk(State(edge): State<Arc<Edge>>, request: Request) -> Response {
+    chunk_of(&edge, None, request).await
+}
+
+async fn upload_chunk_of(State(edge): State<Arc<Edge>>, path: Result<Path<String>, PathRejection>, request: Request) -> Response {
+    let Ok(Path(upload_id)) = path else { return Error::UnknownPath.into_response() };
+    chunk_of(&edge, Some(&upload_id), request).await
+}
+
+/// The bytes of a chunk are streamed by hand; a chunk in JSON is REST.
+async fn chunk_of(edge: &Edge, upload_id: Option<&str>, request: Request) -> Response {
+    if *request.method() != Method::POST {
+        return edge.transcoder.answer(request).await;
+    }
+    match Kind::of(request.headers()) {
+        Ok(Kind::Json) => edge.transcoder.answer(request).await,
+        Ok(kind) => edge.uploads.chunk(upload_id, kind, request).await.unwrap_or_else(Error::into_response),
+        Err(error) => error.into_response(),
+    }
 }
 
 /// Bytes of an upload are written by hand; all else at this path is REST.

@@ -4,29 +4,11 @@
 
 mod common;
 
-use axum::body::Body;
-use bytes::Bytes;
-use common::{Edge, Reply, SEGMENT};
-use http_body_util::{BodyExt as _, StreamBody};
+use common::{Edge, JSON, SEGMENT, SIGNED_IN, assert_problem};
 use prost::Message as _;
 use serde_json::json;
 use streamgate_api_gateway::Config;
 use streamgate_proto::streamgate::upload::v1::{ListUploadsRequest, ListUploadsResponse};
-use streamgate_testkit::eventually;
-
-const SIGNED_IN: (&str, &str) = ("authorization", "Bearer sgk_1");
-const JSON: (&str, &str) = ("content-type", "application/json");
-
-fn assert_problem(reply: &Reply, status: u16, reason: &str) {
-    assert_eq!(reply.status, status, "{reply:?}");
-    assert_eq!(reply.header("content-type"), "application/problem+json");
-    let body = reply.json();
-    assert_eq!(body["status"], status);
-    assert_eq!(body["reason"], reason, "{body}");
-    assert_eq!(body["type"], format!("urn:streamgate:error:{reason}"));
-    assert_eq!(body["request_id"], reply.header("x-request-id"));
-    assert!(!body["detail"].as_str().unwrap().is_empty() && !body["title"].as_str().unwrap().is_empty());
-}
 
 #[tokio::test]
 async fn a_get_carries_query_identity_and_request_id_to_its_service() {
@@ -52,10 +34,49 @@ async fn an_idempotency_key_becomes_the_request_id_of_the_message() {
     assert_eq!(reply.json()["upload"]["offset_bytes"], "0");
     assert_eq!(reply.json()["upload"]["state"], "UPLOAD_STATE_OPEN");
     let given = r#"{"filename": "a.mp4", "request_id": "own"}"#;
-    edge.call("POST", "/api/v1/uploads", &[SIGNED_IN, JSON, ("idempotency-key", "k-1")], given).await;
+    let other = edge.call("POST", "/api/v1/uploads", &[SIGNED_IN, JSON, ("idempotency-key", "k-1")], given).await;
+    assert_problem(&other, 400, "invalid_argument");
+    let same = r#"{"filename": "a.mp4", "request_id": "k-1"}"#;
+    assert_eq!(edge.call("POST", "/api/v1/upload", &[SIGNED_IN, JSON, ("idempotency-key", "k-1")], same).await.status, 200);
     let log = edge.seen.0.lock().unwrap();
     assert_eq!((log.created[0].request_id.as_str(), log.created[0].size_bytes), ("k-1", 12));
-    assert_eq!(log.created[1].request_id, "own");
+    assert_eq!((log.created[1].request_id.as_str(), log.created.len()), ("k-1", 2));
+}
+
+#[tokio::test]
+async fn a_key_that_can_not_be_kept_is_refused() {
+    let edge = Edge::start();
+    let key = ("idempotency-key", "k-1");
+    let refused = edge.call("POST", "/api/v1/auth/login", &[JSON, key], "{}").await;
+    assert_problem(&refused, 400, "idempotency_key_unsupported");
+    assert_eq!(edge.call("DELETE", "/api/v1/uploads/upl_1", &[SIGNED_IN, key], "").await.status, 200);
+    assert_eq!(edge.call("POST", "/api/v1/upload/complete", &[SIGNED_IN, JSON, key], r#"{"upload_id": "u"}"#).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_read_that_has_not_changed_is_not_sent_again() {
+    let edge = Edge::start();
+    let first = edge.call("GET", "/api/v1/uploads", &[SIGNED_IN], "").await;
+    assert_eq!((first.header("cache-control"), first.header("etag").starts_with("W/\"")), ("private, no-cache", true));
+    let again = edge.call("GET", "/api/v1/uploads", &[SIGNED_IN, ("if-none-match", first.header("etag"))], "").await;
+    assert_eq!((again.status, again.body.len(), again.header("etag")), (304, 0, first.header("etag")));
+    let other = edge.call("GET", "/api/v1/uploads?page_size=2", &[SIGNED_IN, ("if-none-match", first.header("etag"))], "").await;
+    assert_eq!(other.status, 200);
+}
+
+#[tokio::test]
+async fn a_change_that_needs_no_body_is_answered_without_one() {
+    let edge = Edge::start();
+    let reply = edge.call("DELETE", "/api/v1/uploads/upl_1", &[SIGNED_IN, ("prefer", "return=minimal")], "").await;
+    assert_eq!((reply.status, reply.body.len(), reply.header("preference-applied")), (204, 0, "return=minimal"));
+}
+
+#[tokio::test]
+async fn a_caller_sees_how_much_is_left() {
+    let edge = Edge::start();
+    let reply = edge.call("GET", "/api/v1/uploads", &[SIGNED_IN], "").await;
+    assert_eq!(reply.header("ratelimit-policy"), "\"default\";q=400;w=4");
+    assert!(reply.header("ratelimit").starts_with("\"default\";r=399;t="), "{}", reply.header("ratelimit"));
 }
 
 #[tokio::test]
@@ -196,100 +217,6 @@ async fn grpc_web_passes_through_with_its_trailers_in_the_body() {
     assert!(String::from_utf8_lossy(&own.body).contains("streamgate"));
 }
 
-const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=X");
-
-fn part(name: &str, file: Option<&str>, text: &str) -> String {
-    let file = file.map(|file| format!("; filename=\"{file}\"")).unwrap_or_default();
-    format!("--X\r\ncontent-disposition: form-data; name=\"{name}\"{file}\r\n\r\n{text}\r\n")
-}
-
-#[tokio::test]
-async fn a_form_is_stored_with_its_title_and_gate() {
-    let edge = Edge::start();
-    let gate = r#"{"erc721": {"chain": "eip155:1", "contract": "0xabc", "minBalance": "1"}}"#;
-    let form = format!(
-        "{}{}{}--X--\r\n",
-        part("title", None, "My clip"),
-        part("gate", None, gate),
-        part("file", Some("clip.mp4"), "bytes of it")
-    );
-    let reply = edge.call("POST", "/api/v1/upload", &[SIGNED_IN, FORM], form).await;
-    assert_eq!(reply.status, 201, "{reply:?}");
-    let stored = json!({"upload_id": "upl_1", "file_id": "fil_1", "filename": "clip.mp4", "size": 11, "sha256": "ab", "content_id": "cnt_1"});
-    assert_eq!(reply.json(), stored);
-    let log = edge.seen.0.lock().unwrap();
-    assert_eq!(log.bytes, b"bytes of it");
-    assert_eq!((log.created[0].title.as_str(), log.created[0].filename.as_str()), ("My clip", "clip.mp4"));
-    assert!(log.created[0].gate.is_some());
-    assert_eq!((log.completed, log.cancelled), (1, 0));
-}
-
-#[tokio::test]
-async fn a_wrong_form_is_refused_and_leaves_nothing() {
-    let edge = Edge::start();
-    let none = edge.call("POST", "/api/v1/upload", &[SIGNED_IN, FORM], format!("{}--X--\r\n", part("title", None, "t"))).await;
-    assert_problem(&none, 400, "invalid_argument");
-    assert_eq!(none.json()["errors"][0]["field"], "file");
-    let gate = edge
-        .call(
-            "POST",
-            "/api/v1/upload",
-            &[SIGNED_IN, FORM],
-            format!("{}--X--\r\n", part("gate", None, r#"{"erc721": {"chain": 1}}"#)),
-        )
-        .await;
-    assert_eq!(gate.json()["errors"][0]["field"], "gate.erc721.chain");
-    assert_problem(&edge.call("POST", "/api/v1/upload", &[SIGNED_IN, JSON], "{}").await, 415, "wrong_media_type");
-    assert_problem(&edge.call("GET", "/api/v1/upload", &[], "").await, 405, "wrong_method");
-    let stranger = edge.call("POST", "/api/v1/upload", &[FORM], format!("{}--X--\r\n", part("file", Some("a"), "b"))).await;
-    assert_problem(&stranger, 401, "credentials_missing");
-    assert_eq!(edge.seen.0.lock().unwrap().completed, 0);
-}
-
-#[tokio::test]
-async fn a_form_that_breaks_off_is_cancelled_unless_it_can_be_repeated() {
-    let edge = Edge::start();
-    let half = part("file", Some("a.mp4"), "half of it").trim_end().to_owned();
-    let broken = edge.call("POST", "/api/v1/upload", &[SIGNED_IN, FORM], half.clone()).await;
-    assert_eq!(broken.status, 400, "{broken:?}");
-    let cancelled = async || Ok((edge.seen.0.lock().unwrap().cancelled == 1).then_some(()));
-    eventually("the upload is cancelled", std::time::Duration::from_secs(5), cancelled).await.unwrap();
-
-    let edge = Edge::start();
-    let key = ("idempotency-key", "k");
-    edge.call("POST", "/api/v1/upload", &[SIGNED_IN, FORM, key], half).await;
-    let whole = format!("{}--X--\r\n", part("file", Some("a.mp4"), "half of it and the rest"));
-    let reply = edge.call("POST", "/api/v1/upload", &[SIGNED_IN, FORM, key], whole).await;
-    assert_eq!(reply.status, 201, "{reply:?}");
-    let log = edge.seen.0.lock().unwrap();
-    assert_eq!((log.bytes.as_slice(), log.cancelled), (&b"half of it and the rest"[..], 0));
-}
-
-#[tokio::test]
-async fn raw_bytes_go_on_from_the_durable_offset() {
-    let edge = Edge::start();
-    let raw = ("content-type", "application/offset+octet-stream");
-    let first = edge.call("PATCH", "/api/v1/uploads/upl_1", &[SIGNED_IN, raw, ("upload-offset", "0")], "abc").await;
-    assert_eq!((first.status, first.header("upload-offset")), (204, "3"));
-    let wrong = edge.call("PATCH", "/api/v1/uploads/upl_1", &[SIGNED_IN, raw, ("upload-offset", "1")], "abc").await;
-    assert_problem(&wrong, 409, "wrong_offset");
-    let head = edge.call("HEAD", "/api/v1/uploads/upl_1", &[SIGNED_IN], "").await;
-    assert_eq!((head.status, head.header("upload-offset")), (200, "3"));
-    assert_problem(&edge.call("PATCH", "/api/v1/uploads/upl_1", &[SIGNED_IN, raw], "x").await, 400, "invalid_argument");
-    assert_problem(&edge.call("PATCH", "/api/v1/uploads/upl_1", &[SIGNED_IN, JSON], "{}").await, 415, "wrong_media_type");
-    assert_eq!(edge.call("GET", "/api/v1/uploads/upl_1", &[SIGNED_IN], "").await.json()["upload"]["upload_id"], "upl_1");
-}
-
-#[tokio::test]
-async fn what_came_before_a_broken_connection_is_kept() {
-    let edge = Edge::start();
-    let frames = [Ok(http_body::Frame::data(Bytes::from_static(b"abc"))), Err(std::io::Error::other("gone"))];
-    let body = Body::new(StreamBody::new(futures::stream::iter(frames)));
-    let headers = [SIGNED_IN, ("content-type", "application/offset+octet-stream"), ("upload-offset", "0")];
-    assert_problem(&edge.call("PATCH", "/api/v1/uploads/upl_1", &headers, body).await, 400, "broken_body");
-    assert_eq!(edge.call("HEAD", "/api/v1/uploads/upl_1", &[SIGNED_IN], "").await.header("upload-offset"), "3");
-}
-
 #[tokio::test]
 async fn a_segment_is_sent_whole_in_part_and_not_at_all() {
     let edge = Edge::start();
@@ -369,17 +296,4 @@ async fn pages_come_with_a_policy_that_allows_no_inline_script() {
     assert_problem(&edge.call("GET", "/assets/%ff", &[], "").await, 404, "unknown_path");
     assert_problem(&edge.call("GET", "/api/v1/uploads/%ff", &[], "").await, 404, "unknown_path");
     assert_eq!(edge.call("GET", "/openapi.json", &[], "").await.json()["openapi"], "3.1.0");
-}
-
-#[tokio::test]
-async fn a_body_is_never_gathered() {
-    // A file far larger than any limit of a JSON body passes, chunk by chunk.
-    let edge = Edge::start();
-    let head = part("file", Some("big.mp4"), "").trim_end_matches("\r\n").to_owned() + "\r\n\r\n";
-    let chunks = (0..64).map(|_| Ok::<_, std::io::Error>(http_body::Frame::data(Bytes::from(vec![7; 64 * 1024]))));
-    let frames = std::iter::once(Ok(http_body::Frame::data(Bytes::from(head)))).chain(chunks);
-    let frames = frames.chain([Ok(http_body::Frame::data(Bytes::from_static(b"\r\n--X--\r\n")))]);
-    let body = Body::new(StreamBody::new(futures::stream::iter(frames.collect::<Vec<_>>())).map_err(std::io::Error::other));
-    let reply = edge.call("POST", "/api/v1/upload", &[SIGNED_IN, FORM], body).await;
-    assert_eq!((reply.status, reply.json()["size"].as_u64()), (201, Some(4 * 1024 * 1024)));
 }

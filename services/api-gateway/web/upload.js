@@ -31,7 +31,20 @@ export async function upload(file, { signal, onProgress, onBegin }) {
       offset = await durable(begun.upload_id, offset);
     }
   }
-  return finish(key, (await call("POST", `/api/v1/uploads/${begun.upload_id}/complete`, {})).upload);
+  return finish(key, await complete(begun.upload_id));
+}
+
+// A long file takes longer to close than a call may take; asking again finds it done.
+async function complete(id) {
+  for (let failures = 0; ; failures++) {
+    try {
+      return (await call("POST", `/api/v1/uploads/${id}/complete`, {})).upload;
+    } catch (problem) {
+      const waits = problem.reason === "upload_busy" || problem.status === 0 || [502, 503, 504].includes(problem.status);
+      if (!waits || failures > 10 * TRIES) throw problem;
+      await wait(Math.min(500 * 2 ** failures, 5000));
+    }
+  }
 }
 
 const passing = (problem) => [0, 401, 408, 409, 429].includes(problem.status) || problem.status >= 500;

@@ -4,10 +4,14 @@ use sha2::{Digest as _, Sha256};
 use streamgate_core::{Failure, FieldViolation, gate::Gate, ids::UploadId};
 use streamgate_proto::streamgate::upload::v1 as pb;
 
+use crate::engine::{ChunkHead, Chunking};
+
 /// Longest file name that is kept.
 const MAX_FILENAME_BYTES: usize = 255;
 /// Longest title, as metadata takes it.
 const MAX_TITLE_CHARS: usize = 200;
+/// Largest offset: sums of it and a size stay far from the end of what is counted.
+const MAX_PLACE: u64 = 1 << 62;
 /// Longest key for repeating a call.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
@@ -26,9 +30,17 @@ pub struct CreateUpload {
     pub request_id: Option<String>,
     /// Expected hash in lower-case hex, or empty.
     pub sha256: String,
+    /// Most bytes that will come; 0 when unknown.
+    pub expected_bytes: u64,
 }
 
 impl CreateUpload {
+    /// Bytes that there must be room for, as far as they are known.
+    #[must_use]
+    pub fn wanted_bytes(&self) -> u64 {
+        self.size_bytes.unwrap_or(self.expected_bytes)
+    }
+
     /// What tells two requests apart, as hex.
     #[must_use]
     pub fn fingerprint(&self) -> String {
@@ -62,8 +74,38 @@ impl TryFrom<pb::CreateUploadRequest> for CreateUpload {
             return Err(Failure::invalid(wrong));
         }
         let size_bytes = (request.size_bytes > 0).then_some(request.size_bytes);
-        Ok(Self { filename, size_bytes, title, gate, request_id, sha256: request.sha256 })
+        let (sha256, expected_bytes) = (request.sha256, request.expected_bytes);
+        Ok(Self { filename, size_bytes, title, gate, request_id, sha256, expected_bytes })
     }
+}
+
+impl TryFrom<pb::WriteChunkHeader> for ChunkHead {
+    type Error = Failure;
+
+    fn try_from(header: pb::WriteChunkHeader) -> Result<Self, Failure> {
+        use pb::write_chunk_header::Place;
+        let (chunking, place) = match header.place {
+            Some(Place::Index(index)) => (Chunking::Index, u64::from(index)),
+            Some(Place::OffsetBytes(offset)) => (Chunking::Offset, offset),
+            None => return Err(Failure::invalid_field("index", "is required, or offset_bytes: where the chunk belongs")),
+        };
+        if place > MAX_PLACE {
+            return Err(Failure::invalid_field("offset_bytes", format!("must be at most {MAX_PLACE}")));
+        }
+        let sha256 = expected_sha256(header.sha256)?;
+        Ok(Self { chunking, place, sha256, size_bytes: (header.size_bytes > 0).then_some(header.size_bytes) })
+    }
+}
+
+/// Reads an expected hash; it may be empty.
+///
+/// # Errors
+/// `InvalidArgument` for a text that is none.
+pub fn expected_sha256(given: String) -> Result<String, Failure> {
+    if given.is_empty() || is_sha256(&given) {
+        return Ok(given);
+    }
+    Err(Failure::invalid_field("sha256", "must be 64 lower-case hex digits"))
 }
 
 fn keep<T: Default>(read: Result<T, String>, field: &str, wrong: &mut Vec<FieldViolation>) -> T {

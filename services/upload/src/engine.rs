@@ -1,22 +1,28 @@
 //! The behaviour of uploads. No type of the wire but events is in sight.
 
 mod begin;
+mod chunks;
 mod complete;
 mod end;
 mod hashing;
 mod intake;
+mod join;
+mod quota;
+mod room;
 mod rows;
 mod slots;
 mod titles;
 mod write;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use streamgate_core::{Caller, ids::UploadId, page::Page, time::UnixMillis};
 use streamgate_store::{BlobKey, BlobStore, Database, Outbox};
 
+pub use chunks::{Chunk, ChunkHead};
 pub use intake::Broke;
-pub use rows::State;
+pub use room::{Boundless, Disk, Room};
+pub use rows::{Chunking, State};
 pub use titles::{MeshTitles, Titles};
 
 use crate::{Config, Error, Metrics, engine::rows::Row, engine::slots::Slots};
@@ -32,7 +38,7 @@ pub struct Upload {
     pub filename: String,
     /// How far it is.
     pub state: State,
-    /// Durable bytes.
+    /// Durable bytes without a gap before them.
     pub offset_bytes: u64,
     /// Announced size, or the real one once completed; 0 when unknown.
     pub size_bytes: u64,
@@ -42,6 +48,14 @@ pub struct Upload {
     pub created_ms: UnixMillis,
     /// When it ends by itself.
     pub expires_ms: UnixMillis,
+    /// Durable bytes, wherever they belong.
+    pub received_bytes: u64,
+    /// How its chunks say where they belong; absent for a stream.
+    pub chunking: Option<Chunking>,
+    /// How many chunks have come.
+    pub chunk_count: u32,
+    /// What has come, without overlaps: bytes, or indexes of chunks. Not in lists.
+    pub received: Vec<Range<u64>>,
 }
 
 impl Upload {
@@ -85,9 +99,19 @@ struct Shared {
     db: Database,
     outbox: Outbox,
     blobs: Arc<dyn BlobStore>,
+    room: Arc<dyn Room>,
     titles: Arc<dyn Titles>,
     slots: Slots,
     metrics: Metrics,
+}
+
+/// Where the bytes go.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    /// Keeps them.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Knows how many more fit.
+    pub room: Arc<dyn Room>,
 }
 
 impl Engine {
@@ -97,12 +121,12 @@ impl Engine {
         config: Config,
         db: Database,
         outbox: Outbox,
-        blobs: Arc<dyn BlobStore>,
+        Storage { blobs, room }: Storage,
         titles: Arc<dyn Titles>,
         metrics: Metrics,
     ) -> Self {
         let slots = Slots::default();
-        Self { shared: Arc::new(Shared { config, db, outbox, blobs, titles, slots, metrics }) }
+        Self { shared: Arc::new(Shared { config, db, outbox, blobs, room, titles, slots, metrics }) }
     }
 
     /// One upload of the caller.
@@ -125,7 +149,9 @@ impl Engine {
         let (rows, next_page_token) = page.cut(rows, |row| row.id.clone(), owner);
         let mut uploads = Vec::with_capacity(rows.len());
         for row in rows {
-            uploads.push(self.show(row).await?);
+            // As last noted: a page must not ask the store a hundred times.
+            let noted = row.received();
+            uploads.push(row.into_upload(noted, Vec::new())?);
         }
         Ok(UploadPage { uploads, next_page_token })
     }
@@ -137,15 +163,20 @@ impl Engine {
             .ok_or_else(|| Error::UnknownUpload(id.to_string()))
     }
 
-    /// The upload of a row, with its durable offset.
+    /// The upload of a row, with what has come.
     async fn show(&self, row: Row) -> Result<Upload, Error> {
-        let state = row.state()?;
-        let offset = match state {
-            State::Open => self.durable_length(&source_key(&row.id)?).await?,
-            State::Completed => row.size(),
-            State::Cancelled | State::Expired => 0,
+        let length = match (row.state()?, row.chunking()?) {
+            (State::Open, Some(chunking @ (Chunking::Index | Chunking::Offset))) => {
+                let mut connection = self.shared.db.pool().acquire().await?;
+                let chunks = chunks::list(&mut connection, &row.id).await?;
+                let (offset, _) = chunks::without_gap(chunking, &chunks);
+                return row.into_upload(offset, chunks::ranges(chunking, &chunks));
+            }
+            (State::Open, _) => self.durable_length(&source_key(&row.id)?).await?,
+            (State::Completed, _) => row.size(),
+            (State::Cancelled | State::Expired, _) => 0,
         };
-        row.into_upload(offset)
+        row.into_upload(length, write::ranges(length))
     }
 
     /// Bytes of a source that survive a crash: of an open one, or of one that was sealed by a

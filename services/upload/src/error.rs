@@ -26,6 +26,57 @@ pub enum Error {
     /// The account has too much under way.
     #[error("the account has {0} open uploads already; complete or cancel one first")]
     TooManyOpen(u32),
+    /// The account has begun too many uploads today.
+    #[error("the account has begun {limit} uploads today, which is the limit; go on tomorrow")]
+    TooManyToday {
+        /// The limit.
+        limit: u32,
+        /// Until tomorrow.
+        wait: Duration,
+    },
+    /// The account's quota of bytes is used up.
+    #[error("the account may keep {limit} bytes and keeps {held}; delete titles or uploads first")]
+    AccountFull {
+        /// The quota.
+        limit: u64,
+        /// What is kept, with what was announced.
+        held: u64,
+    },
+    /// The disk has no room but for others.
+    #[error("no room is left to store it")]
+    NoRoom,
+    /// The bytes of this upload come in another way.
+    #[error("the bytes of this upload come {0}")]
+    OtherWay(&'static str),
+    /// Another chunk is there.
+    #[error("another chunk is at this place, or overlaps it")]
+    ChunkDiffers,
+    /// The chunk is not the one that was announced.
+    #[error("the SHA-256 of the chunk is {actual}, not the announced one; send it again")]
+    ChunkMismatch {
+        /// What came.
+        actual: String,
+    },
+    /// The chunk is larger than is taken.
+    #[error("the chunk is larger than the {limit} bytes that are taken; send smaller ones")]
+    ChunkTooLarge {
+        /// The largest size taken.
+        limit: u64,
+    },
+    /// The chunk has no bytes.
+    #[error("the chunk has no bytes")]
+    EmptyChunk,
+    /// There are too many chunks.
+    #[error("an upload may have {0} chunks; send larger ones")]
+    TooManyChunks(u32),
+    /// Something between the chunks is missing.
+    #[error("{what} {place} has not come, but later ones have; send it and complete again")]
+    Gap {
+        /// `chunk` or `byte`.
+        what: &'static str,
+        /// The first place where nothing is.
+        place: u64,
+    },
     /// It was completed or ended.
     #[error("the upload is {0}; begin a new one")]
     Closed(&'static str),
@@ -95,15 +146,21 @@ impl Error {
             Self::UnknownUpload(_) => ErrorKind::NotFound,
             Self::Refused(failure) => failure.kind,
             Self::NoOwner => ErrorKind::Unauthenticated,
-            Self::IdempotencyConflict => ErrorKind::AlreadyExists,
-            Self::TooManyOpen(_) => ErrorKind::ResourceExhausted,
+            Self::IdempotencyConflict | Self::ChunkDiffers => ErrorKind::AlreadyExists,
+            Self::EmptyChunk | Self::ChunkMismatch { .. } => ErrorKind::InvalidArgument,
+            Self::TooManyOpen(_) | Self::TooManyToday { .. } | Self::AccountFull { .. } | Self::TooManyChunks(_) => {
+                ErrorKind::ResourceExhausted
+            }
+            Self::NoRoom => ErrorKind::StorageFull,
             Self::Closed(_)
             | Self::WrongOffset { .. }
             | Self::EmptyFile
             | Self::Incomplete { .. }
+            | Self::Gap { .. }
+            | Self::OtherWay(_)
             | Self::Sha256Mismatch { .. } => ErrorKind::FailedPrecondition,
             Self::Busy | Self::EndedMeanwhile => ErrorKind::Aborted,
-            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::TooLarge { .. } | Self::ChunkTooLarge { .. } => ErrorKind::TooLarge,
             Self::Broken => ErrorKind::Cancelled,
             Self::Idle => ErrorKind::DeadlineExceeded,
             Self::CorruptRow(_) | Self::Task(_) => ErrorKind::Internal,
@@ -120,6 +177,16 @@ impl Error {
             Self::NoOwner => "credentials_missing",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::TooManyOpen(_) => "too_many_uploads",
+            Self::TooManyToday { .. } => "daily_quota_used_up",
+            Self::AccountFull { .. } => "storage_quota_used_up",
+            Self::NoRoom => "storage_full",
+            Self::OtherWay(_) => "upload_comes_another_way",
+            Self::ChunkDiffers => "chunk_conflict",
+            Self::ChunkMismatch { .. } => "chunk_sha256_mismatch",
+            Self::ChunkTooLarge { .. } => "chunk_too_large",
+            Self::EmptyChunk => "empty_chunk",
+            Self::TooManyChunks(_) => "too_many_chunks",
+            Self::Gap { .. } => "upload_has_gap",
             Self::Closed(_) => "upload_closed",
             Self::WrongOffset { .. } => "wrong_offset",
             Self::Busy => "upload_busy",
@@ -146,6 +213,7 @@ impl From<Error> for Failure {
             Error::Refused(failure) => failure,
             Error::Store(error) => error.into(),
             Error::Busy => Self::new(kind, error.reason(), error.to_string()).retry_after(BUSY_RETRY),
+            Error::TooManyToday { wait, .. } => Self::new(kind, error.reason(), error.to_string()).retry_after(wait),
             other => Self::new(kind, other.reason(), other.to_string()),
         }
     }

@@ -2,14 +2,17 @@
 
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use streamgate_core::{Caller, Failure, time::to_timestamp};
-use streamgate_proto::streamgate::upload::v1::{self as pb, upload_service_server::UploadService, write_upload_request::Part};
+use streamgate_core::{Caller, Failure};
+use streamgate_proto::streamgate::upload::v1::{
+    self as pb, upload_service_server::UploadService, write_chunk_request, write_upload_request::Part,
+};
 use streamgate_store::ByteStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    command::{CreateUpload, upload_id},
-    engine::{Broke, Engine, State, Upload},
+    command::{CreateUpload, expected_sha256, upload_id},
+    engine::{Broke, ChunkHead, Engine},
+    wire,
 };
 
 /// Largest chunk of a stream: what one client can make the service hold at once.
@@ -55,13 +58,43 @@ impl UploadService for Handler {
         Ok(Response::new(pb::WriteUploadResponse { upload: Some(upload.into()) }))
     }
 
+    async fn upload_chunk(&self, request: Request<pb::UploadChunkRequest>) -> Result<Response<pb::UploadChunkResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        if request.data.len() > MAX_CHUNK_BYTES {
+            return Err(Failure::invalid_field("data", "must be at most 1 MiB; larger chunks are streamed").into());
+        }
+        let (id, bytes) = (upload_id(&request.upload_id)?, request.data.clone());
+        let head = ChunkHead::try_from(wire::header(request))?;
+        let chunk = self.engine.chunk(&caller, &id, head, streamgate_store::bytes(bytes)).await?;
+        let (received_bytes, chunk_count) = (chunk.received_bytes, chunk.chunk_count);
+        Ok(Response::new(pb::UploadChunkResponse { chunk: Some(wire::chunk(&id, chunk)), received_bytes, chunk_count }))
+    }
+
+    async fn write_chunk(
+        &self,
+        request: Request<Streaming<pb::WriteChunkRequest>>,
+    ) -> Result<Response<pb::WriteChunkResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let mut stream = request.into_inner();
+        let Some(pb::WriteChunkRequest { part: Some(write_chunk_request::Part::Header(header)) }) = stream.message().await?
+        else {
+            return Err(Failure::invalid_field("header", "must be the first message of the stream").into());
+        };
+        let id = upload_id(&header.upload_id)?;
+        let chunk = self.engine.chunk(&caller, &id, ChunkHead::try_from(header)?, data(stream)).await?;
+        let (received_bytes, chunk_count) = (chunk.received_bytes, chunk.chunk_count);
+        Ok(Response::new(pb::WriteChunkResponse { chunk: Some(wire::chunk(&id, chunk)), received_bytes, chunk_count }))
+    }
+
     async fn complete_upload(
         &self,
         request: Request<pb::CompleteUploadRequest>,
     ) -> Result<Response<pb::CompleteUploadResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let id = upload_id(&request.get_ref().upload_id)?;
-        let upload = self.engine.complete(&caller, &id).await?;
+        let request = request.into_inner();
+        let (id, sha256) = (upload_id(&request.upload_id)?, expected_sha256(request.sha256)?);
+        let upload = self.engine.complete(&caller, &id, &sha256).await?;
         Ok(Response::new(pb::CompleteUploadResponse { upload: Some(upload.into()) }))
     }
 
@@ -113,25 +146,18 @@ fn chunks(stream: Streaming<pb::WriteUploadRequest>) -> ByteStream {
         .boxed()
 }
 
-impl From<Upload> for pb::Upload {
-    fn from(upload: Upload) -> Self {
-        let state = match upload.state {
-            State::Open => pb::UploadState::Open,
-            State::Completed => pb::UploadState::Completed,
-            State::Cancelled => pb::UploadState::Cancelled,
-            State::Expired => pb::UploadState::Expired,
-        };
-        Self {
-            file_id: upload.file_id(),
-            upload_id: upload.id.into(),
-            content_id: upload.content_id,
-            filename: upload.filename,
-            state: state.into(),
-            offset_bytes: upload.offset_bytes,
-            size_bytes: upload.size_bytes,
-            sha256: upload.sha256,
-            create_time: Some(to_timestamp(upload.created_ms)),
-            expire_time: Some(to_timestamp(upload.expires_ms)),
-        }
-    }
+/// The data after the header, as bytes.
+fn data(stream: Streaming<pb::WriteChunkRequest>) -> ByteStream {
+    stream
+        .map(|message| match message {
+            Ok(pb::WriteChunkRequest { part: Some(write_chunk_request::Part::Data(data)) }) if data.len() <= MAX_CHUNK_BYTES => {
+                Ok(data)
+            }
+            Ok(_) => {
+                let wrong = Failure::invalid_field("data", "after the header come messages of at most 1 MiB of data");
+                Err(Broke::Refused(wrong).into_io())
+            }
+            Err(_) => Err(Broke::Client.into_io()),
+        })
+        .boxed()
 }

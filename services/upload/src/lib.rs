@@ -12,6 +12,7 @@ mod error;
 mod grpc;
 mod metrics;
 mod service;
+mod wire;
 
 pub use config::Config;
 pub use error::Error;

@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::upload::v1::upload_service_server::UploadServiceServer;
 use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
-use streamgate_store::{Database, Migrations, Outbox, event_server, open_blobs};
+use streamgate_store::{Migrations, Outbox, event_server};
 
 use crate::{
     Config, Handler, Metrics,
-    engine::{Engine, MeshTitles},
+    engine::{Disk, Engine, MeshTitles, Storage},
 };
 
 /// Schema of the database, step by step.
@@ -31,13 +31,14 @@ impl streamgate_runtime::App for App {
         metrics.register(&boot.metrics);
 
         // 2. The stores, and the events that leave them.
-        let blobs = open_blobs(&boot.common.blobs_path())?;
-        let db = Database::open(&boot.common.database_path(ServiceName::Upload), &MIGRATIONS).await?;
+        let blobs = boot.blobs().await?;
+        let db = boot.database(&MIGRATIONS).await?;
         let outbox = Outbox::new(db.clone(), ServiceName::Upload);
 
         // 3. The behaviour, its RPCs, and the events it hears.
         let titles = Arc::new(MeshTitles::new(boot.mesh.clone()));
-        let engine = Engine::new(boot.config, db.clone(), outbox.clone(), blobs, titles, metrics);
+        let room = Arc::new(Disk::new(boot.common.blobs_path(), boot.config.disk_reserve_bytes));
+        let engine = Engine::new(boot.config, db.clone(), outbox.clone(), Storage { blobs, room }, titles, metrics);
         let (mesh, stop) = (boot.mesh, boot.stop);
         Ok(Service::new()
             .grpc(UploadServiceServer::new(Handler::new(engine.clone())))

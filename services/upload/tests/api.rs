@@ -10,7 +10,7 @@ use house::{House, header, reason, sha256};
 use sqlx::Row as _;
 use streamgate_core::{ErrorKind, ids::EventId};
 use streamgate_proto::streamgate::{
-    events::v1::{DeliverRequest, Event, FileUploaded, MetadataDeleted, event::Payload},
+    events::v1::{ContentPurged, DeliverRequest, Event, FileUploaded, event::Payload},
     gate::v1::{Rule, SignedIn, rule::Kind},
     upload::v1::{CreateUploadRequest, UploadState, WriteUploadRequest, write_upload_request::Part},
 };
@@ -304,7 +304,7 @@ async fn a_silent_client_is_let_go_and_its_bytes_stay() {
 }
 
 #[tokio::test]
-async fn a_deleted_title_takes_its_source_and_its_open_upload_with_it() {
+async fn a_purged_title_takes_its_source_and_its_open_upload_with_it() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
     let done = owner.create(house::clip()).await.unwrap();
@@ -314,7 +314,7 @@ async fn a_deleted_title_takes_its_source_and_its_open_upload_with_it() {
     owner.write(&open.upload_id, 0, b"123").await.unwrap();
     assert_eq!(house.stored_files(), 2);
     for content_id in [&done.content_id, &open.content_id] {
-        let payload = Payload::MetadataDeleted(MetadataDeleted { content_id: content_id.clone(), ..Default::default() });
+        let payload = Payload::ContentPurged(ContentPurged { content_id: content_id.clone(), ..Default::default() });
         let event = Event { id: EventId::new().to_string(), payload: Some(payload), ..Event::default() };
         for _ in 0..2 {
             house.deliver(DeliverRequest { event: Some(event.clone()), ..Default::default() }).await;

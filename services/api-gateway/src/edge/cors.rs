@@ -6,7 +6,7 @@ use http::{HeaderName, Method, header};
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 /// Headers of answers that scripts of other origins may read.
-const EXPOSED: [&str; 15] = [
+const EXPOSED: [&str; 18] = [
     "content-length",
     "content-range",
     "accept-ranges",
@@ -22,6 +22,9 @@ const EXPOSED: [&str; 15] = [
     "grpc-message",
     "grpc-status-details-bin",
     "date",
+    "ratelimit",
+    "ratelimit-policy",
+    "preference-applied",
 ];
 
 /// The CORS layer.

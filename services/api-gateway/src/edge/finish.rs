@@ -36,7 +36,7 @@ fn surface(grpc: bool, path: &str) -> &'static str {
     match path {
         _ if grpc => "grpc",
         path if path.starts_with("/play/") => "media",
-        path if path == "/api/v1/upload" || path.starts_with("/api/v1/uploads/") => "upload",
+        path if path == "/api/v1/upload" || path == "/api/v1/upload/chunk" || path.starts_with("/api/v1/uploads/") => "upload",
         path if path.starts_with("/api/") || path.starts_with("/.well-known/") || path == "/openapi.json" => "rest",
         _ => "page",
     }

@@ -1,4 +1,4 @@
-//! How often one identity and one address may call.
+//! How often one identity and one address may call, and how much of that is left.
 //!
 //! Identities are hashes of bearers with a key of this process. Memory is bounded: when too many keys
 //! are known, further ones share a bucket with others.
@@ -22,8 +22,9 @@ use axum::{
 use governor::{
     DefaultKeyedRateLimiter, Quota, RateLimiter,
     clock::{Clock as _, DefaultClock},
+    middleware::StateInformationMiddleware,
 };
-use http::{Extensions, HeaderMap};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     config::{Config, Rates},
@@ -36,6 +37,9 @@ use crate::{
 const SWEEP_EVERY: u32 = 4096;
 /// Buckets that keys share once too many are known.
 const SHARED_BUCKETS: u64 = 1024;
+/// The limit that was nearest, and what is left of it (IETF draft "RateLimit header fields for HTTP").
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LEFT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// The limits of the edge.
 #[derive(Debug)]
@@ -63,36 +67,70 @@ impl Limits {
         }
     }
 
-    /// How long the caller must wait, if it must.
-    fn wait(&self, request: &Request) -> Option<Duration> {
+    /// What the caller has left, or how long it must wait. Absent when nothing limits it.
+    fn take(&self, request: &Request) -> Option<Taken> {
         let media = request.uri().path().starts_with("/play/");
         let by_address = if media { self.media.as_ref() } else { self.address.as_ref() };
         let address = peer(request.extensions(), request.headers(), self.trusted_proxies);
-        if let (Some(limit), Some(address)) = (by_address, address)
-            && let Some(wait) = limit.take(self.hasher.hash_one(network(address)))
-        {
-            return Some(wait);
+        let of_address = by_address.zip(address).map(|(limit, address)| limit.take(self.hasher.hash_one(network(address))));
+        if media || of_address.as_ref().is_some_and(|taken| taken.wait.is_some()) {
+            return of_address;
         }
-        let limit = self.identity.as_ref().filter(|_| !media)?;
-        limit.take(self.hasher.hash_one(bearer(request.headers())?))
+        let bearer = bearer(request.headers());
+        let of_identity = self.identity.as_ref().zip(bearer).map(|(limit, bearer)| limit.take(self.hasher.hash_one(bearer)));
+        // The one that ends first is the one to know.
+        match (of_address, of_identity) {
+            (Some(address), Some(identity)) if address.left < identity.left && identity.wait.is_none() => Some(address),
+            (address, identity) => identity.or(address),
+        }
     }
 }
 
-/// Refuses callers that call too often.
+/// Refuses callers that call too often, and tells the others how much is left.
 pub async fn limit(State(limits): State<Arc<Limits>>, request: Request, next: Next) -> Response {
-    match limits.wait(&request) {
+    let Some(taken) = limits.take(&request) else { return next.run(request).await };
+    let mut response = match taken.wait {
         None => next.run(request).await,
         Some(wait) => {
             limits.metrics.rate_limited.inc();
             Error::TooOften { wait }.into_response()
         }
+    };
+    for (name, text) in [(POLICY, taken.policy()), (LEFT, taken.remaining())] {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+/// One call counted against one limit.
+#[derive(Debug)]
+struct Taken {
+    wait: Option<Duration>,
+    left: u32,
+    per_second: u32,
+    burst: u32,
+}
+
+impl Taken {
+    fn policy(&self) -> String {
+        format!("\"default\";q={};w={}", self.burst, self.burst / self.per_second.max(1))
+    }
+
+    /// What is left, and the seconds until all of it is there again.
+    fn remaining(&self) -> String {
+        let used = self.burst.saturating_sub(self.left);
+        format!("\"default\";r={};t={}", self.left, used.div_ceil(self.per_second.max(1)))
     }
 }
 
 #[derive(Debug)]
 struct Limit {
-    buckets: DefaultKeyedRateLimiter<u64>,
+    buckets: DefaultKeyedRateLimiter<u64, StateInformationMiddleware>,
     clock: DefaultClock,
+    per_second: u32,
+    burst: u32,
     max_keys: usize,
     calls: AtomicU32,
 }
@@ -101,16 +139,21 @@ impl Limit {
     fn new(per_second: u32, rates: &Rates) -> Option<Self> {
         let rate = NonZeroU32::new(per_second)?;
         let burst = NonZeroU32::new(per_second.saturating_mul(rates.burst_seconds))?;
-        let buckets = RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst));
-        Some(Self { buckets, clock: DefaultClock::default(), max_keys: rates.max_keys, calls: AtomicU32::new(0) })
+        let buckets = RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst)).with_middleware();
+        let (clock, calls) = (DefaultClock::default(), AtomicU32::new(0));
+        Some(Self { buckets, clock, per_second, burst: burst.get(), max_keys: rates.max_keys, calls })
     }
 
-    fn take(&self, key: u64) -> Option<Duration> {
+    fn take(&self, key: u64) -> Taken {
         if self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP_EVERY) {
             self.buckets.retain_recent();
         }
         let key = if self.buckets.len() < self.max_keys { key } else { key % SHARED_BUCKETS };
-        self.buckets.check_key(&key).err().map(|refusal| refusal.wait_time_from(self.clock.now()))
+        let (wait, left) = match self.buckets.check_key(&key) {
+            Ok(state) => (None, state.remaining_burst_capacity()),
+            Err(refusal) => (Some(refusal.wait_time_from(self.clock.now())), 0),
+        };
+        Taken { wait, left, per_second: self.per_second, burst: self.burst }
     }
 }
 
@@ -144,9 +187,17 @@ mod tests {
     #[test]
     fn a_burst_passes_and_then_the_caller_waits() {
         let limit = Limit::new(1, &rates(10)).unwrap();
-        assert_eq!((limit.take(1), limit.take(1)), (None, None));
-        assert!(limit.take(1).is_some_and(|wait| wait <= Duration::from_secs(1)));
-        assert_eq!(limit.take(2), None, "another caller is not held up");
+        assert_eq!((limit.take(1).wait, limit.take(1).wait), (None, None));
+        assert!(limit.take(1).wait.is_some_and(|wait| wait <= Duration::from_secs(1)));
+        assert_eq!(limit.take(2).wait, None, "another caller is not held up");
+    }
+
+    #[test]
+    fn what_is_left_goes_down_with_each_call() {
+        let limit = Limit::new(5, &rates(10)).unwrap();
+        let (first, second) = (limit.take(1), limit.take(1));
+        assert_eq!((first.policy().as_str(), first.remaining().as_str()), ("\"default\";q=10;w=2", "\"default\";r=9;t=1"));
+        assert!(second.left < first.left);
     }
 
     #[test]

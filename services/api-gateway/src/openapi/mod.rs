@@ -1,5 +1,6 @@
 //! `/openapi.json`, made from the same descriptors that the REST routes are made from.
 
+mod answers;
 mod comments;
 mod operation;
 mod schema;
@@ -26,8 +27,11 @@ pub fn document(pool: &DescriptorPool, table: &Table, public_url: &str) -> Value
     for (path, method, operation) in written::operations() {
         put(&mut paths, path.to_owned(), method, operation);
     }
-    if let Some(problem) = pool.get_message_by_name("streamgate.errors.v1.Problem") {
-        schemas.reference(&problem);
+    // What is written by hand refers to these.
+    for name in ["streamgate.errors.v1.Problem", "streamgate.upload.v1.WriteChunkResponse"] {
+        if let Some(message) = pool.get_message_by_name(name) {
+            schemas.reference(&message);
+        }
     }
     json!({
         "openapi": "3.1.0",
@@ -66,7 +70,36 @@ fn info(public_url: &str) -> Value {
 
 fn put(paths: &mut Map<String, Value>, path: String, method: &str, operation: Value) {
     let item = paths.entry(path).or_insert_with(|| json!({}));
-    item[method.to_ascii_lowercase()] = operation;
+    let known = &mut item[method.to_ascii_lowercase()];
+    if known.is_null() { *known = operation } else { merge(known, operation) }
+}
+
+/// One path takes bodies of several kinds: what is written by hand joins what comes from the contracts.
+fn merge(known: &mut Value, more: Value) {
+    match (known, more) {
+        (Value::Object(known), Value::Object(more)) => {
+            for (name, value) in more {
+                match known.get_mut(&name) {
+                    Some(there) if name == "schema" && *there != value => *there = json!({"anyOf": [there.take(), value]}),
+                    Some(there) => merge(there, value),
+                    None => {
+                        known.insert(name, value);
+                    }
+                }
+            }
+        }
+        (Value::Array(known), Value::Array(more)) => {
+            let fresh: Vec<Value> = more.into_iter().filter(|value| !known.iter().any(|there| same(there, value))).collect();
+            known.extend(fresh);
+        }
+        // The contract's own words stay.
+        _ => {}
+    }
+}
+
+/// Whether two items of a list say the same thing, such as a parameter of one name.
+fn same(one: &Value, other: &Value) -> bool {
+    one == other || (one["name"].is_string() && (&one["name"], &one["in"]) == (&other["name"], &other["in"]))
 }
 
 fn tags(pool: &DescriptorPool, table: &Table, comments: &Comments) -> Vec<Value> {

@@ -1,12 +1,16 @@
 //! One REST route as an operation.
 
+use http::Method;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Value, json};
 use streamgate_core::Access;
 
 use crate::{
-    openapi::{comments::Comments, schema::Schemas},
-    rest::table::{Binding, BodyRule, field_at},
+    openapi::{answers, comments::Comments, schema::Schemas},
+    rest::{
+        headers::takes,
+        table::{Binding, BodyRule, field_at},
+    },
 };
 
 /// Most levels of a message that query parameters are listed for.
@@ -22,10 +26,7 @@ pub fn of(binding: &Binding, comments: &Comments, schemas: &mut Schemas<'_>) -> 
         "tags": [binding.service.as_str()],
         "summary": summary,
         "description": format!("{text} {}", who(binding.access)),
-        "responses": {
-            "200": {"description": "Done.", "content": {"application/json": {"schema": answer(binding, schemas)}}},
-            "default": {"$ref": "#/components/responses/Problem"},
-        },
+        "responses": answers::of(binding, &answer(binding, schemas)),
     });
     if binding.access == Access::Public {
         operation["security"] = json!([{}, {"bearer": []}]);
@@ -89,11 +90,29 @@ fn parameters(binding: &Binding, schemas: &mut Schemas<'_>) -> Vec<Value> {
             query(&input, "", QUERY_DEPTH, &taken, schemas, &mut found);
         }
     }
-    if input.get_field_by_name("request_id").is_some() {
-        found.push(json!({
-            "name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 128},
-            "description": "Fills request_id: repeating a call with the same key returns the first answer.",
-        }));
+    found.extend(headers(binding, &input));
+    found
+}
+
+/// The headers that the call heeds.
+fn headers(binding: &Binding, input: &MessageDescriptor) -> Vec<Value> {
+    let header =
+        |name: &str, schema: Value, text: &str| json!({"name": name, "in": "header", "schema": schema, "description": text});
+    let mut found = Vec::new();
+    if takes(input, "request_id") {
+        let key = json!({"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"});
+        let text = "Fills request_id: repeating a call with the same key returns the first answer, and another body is refused.";
+        found.push(header("Idempotency-Key", key, text));
+    }
+    if takes(input, "etag") {
+        let tag = json!({"type": "string", "pattern": "^(\\*|(W/)?\"[^\"]*\")$"});
+        found.push(header("If-Match", tag, "Fills etag: the change is made only to this version of the object."));
+    }
+    if matches!(binding.method, Method::PUT | Method::PATCH | Method::DELETE) {
+        found.push(header("Prefer", json!({"type": "string"}), "`return=minimal`: answer 204, without a body."));
+    }
+    if answers::has_weak_tag(binding) {
+        found.push(header("If-None-Match", json!({"type": "string"}), "The ETag of an answer that the caller has already."));
     }
     found
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
+use streamgate_core::page::MAX_PAGE_SIZE;
+
 use crate::openapi::comments::Comments;
 
 /// Schemas of the messages that operations refer to.
@@ -57,6 +59,9 @@ impl<'a> Schemas<'a> {
             schema = json!({"type": "array", "items": schema});
         }
         describe(&mut schema, self.comments.prose(field.parent_message().parent_file().name(), field.path()));
+        if field.name() == "page_size" && field.kind() == Kind::Uint32 {
+            schema["maximum"] = json!(MAX_PAGE_SIZE);
+        }
         schema
     }
 

@@ -2,10 +2,14 @@
 
 use serde_json::{Value, json};
 
+use crate::openapi::answers;
+
 /// Path, method and operation of each.
 pub fn operations() -> Vec<(&'static str, &'static str, Value)> {
     vec![
         ("/api/v1/upload", "post", upload_form()),
+        ("/api/v1/upload/chunk", "post", upload_chunk(true)),
+        ("/api/v1/uploads/{upload_id}/chunks", "post", upload_chunk(false)),
         ("/api/v1/uploads/{upload_id}", "head", upload_offset()),
         ("/api/v1/uploads/{upload_id}", "patch", upload_append()),
         (
@@ -51,6 +55,42 @@ fn upload_form() -> Value {
             "encoding": {"gate": {"contentType": "application/json"}},
         }}},
         "responses": {"201": answer("Stored."), "200": answer("An earlier call with the same key had stored it."), "default": problem()},
+    })
+}
+
+/// The bytes of a chunk, streamed. The path may name the upload already.
+fn upload_chunk(names_upload: bool) -> Value {
+    let query =
+        |name: &str, kind: &str, text: &str| json!({"name": name, "in": "query", "schema": {"type": kind}, "description": text});
+    let mut parameters = vec![
+        query(
+            "index",
+            "integer",
+            "Place of the chunk among the chunks, from 0; or offset_bytes. For a body that is the chunk itself.",
+        ),
+        query("offset_bytes", "integer", "Offset of its first byte; or index."),
+        query("sha256", "string", "Expected lower-case hex SHA-256 of the chunk; or Content-Digest."),
+        json!({"name": "Content-Digest", "in": "header", "schema": {"type": "string"}, "description": "`sha-256=:base64:` (RFC 9530)."}),
+    ];
+    if names_upload {
+        parameters.push(query("upload_id", "string", "The upload. For a body that is the chunk itself."));
+    }
+    let schema = json!({"$ref": "#/components/schemas/upload.v1.WriteChunkResponse"});
+    let mut responses = answers::problems(&[400, 401, 403, 404, 409, 413, 415, 429, 500, 503, 507]);
+    responses.insert("200".into(), json!({"description": "Durable.", "content": {"application/json": {"schema": schema}}}));
+    json!({
+        "parameters": parameters,
+        "requestBody": {"required": true, "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {"schema": {"type": "object", "required": ["chunk"], "properties": {
+                "upload_id": {"type": "string"},
+                "index": {"type": "integer", "minimum": 0},
+                "offset_bytes": {"type": "integer", "minimum": 0},
+                "sha256": {"type": "string"},
+                "chunk": {"type": "string", "contentMediaType": "application/octet-stream", "description": "The last field."},
+            }}},
+        }},
+        "responses": responses,
     })
 }
 

@@ -10,6 +10,7 @@ use streamgate_core::FieldViolation;
 use crate::{
     error::{Error, Result},
     rest::{
+        headers::{Wishes, takes},
         json,
         table::{Binding, BodyRule},
     },
@@ -24,7 +25,7 @@ pub fn message(
     variables: &[String],
     query: Option<&str>,
     body: &[u8],
-    key: Option<&str>,
+    wishes: &Wishes<'_>,
 ) -> Result<DynamicMessage> {
     let input = binding.rpc.input();
     let mut object = query_object(&input, query.unwrap_or_default())?;
@@ -33,13 +34,20 @@ pub fn message(
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         put(&mut object, &input, &path, text).map_err(|violation| Error::Fields(vec![violation]))?;
     }
-    if let (Some(key), Some(_)) = (key, input.get_field_by_name("request_id")) {
-        let given = object.get("request_id").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
-        if !given {
-            object.insert("request_id".into(), Value::String(key.into()));
-        }
-    }
+    fill(&mut object, &input, "request_id", wishes.request_id)?;
+    fill(&mut object, &input, "etag", wishes.etag.as_deref())?;
     json::read(&input, &Value::Object(object))
+}
+
+/// Puts what a header says into its field. The same thing may be said twice, two things may not.
+fn fill(object: &mut Map<String, Value>, input: &MessageDescriptor, field: &str, said: Option<&str>) -> Result<()> {
+    let Some(said) = said.filter(|_| takes(input, field)) else { return Ok(()) };
+    let given = object.get(field).and_then(Value::as_str).filter(|given| !given.is_empty());
+    if given.is_some_and(|given| given != said) {
+        return Err(Error::field(field, "is given in a header too, and differs"));
+    }
+    object.insert(field.to_owned(), Value::String(said.to_owned()));
+    Ok(())
 }
 
 fn add_body(binding: &Binding, object: &mut Map<String, Value>, body: &[u8]) -> Result<()> {

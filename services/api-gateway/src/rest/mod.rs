@@ -1,9 +1,10 @@
 //! REST from the `google.api.http` annotations of the contracts: one transcoder for every RPC.
 //!
-//! [`table`] finds the RPC for a method and a path, [`input`] and [`json`] read the request into its
-//! message, [`codec`] carries the encoded bytes, and [`Transcoder`] makes the call.
+//! [`table`] finds the RPC for a method and a path, [`headers`], [`input`] and [`json`] read the request
+//! into its message, [`codec`] carries the encoded bytes, and [`Transcoder`] makes the call.
 
 pub mod codec;
+pub mod headers;
 pub mod input;
 pub mod json;
 pub mod table;
@@ -30,12 +31,12 @@ use crate::{
     error::{Error, Result},
     rest::{
         codec::BytesCodec,
+        headers::{Answer, Wishes},
         table::{Binding, BodyRule, Found, Table},
     },
 };
 
-/// Header that fills a request's `request_id`, so that a repeated call gives the first answer.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+pub use headers::idempotency_key;
 
 /// Answers REST calls.
 #[derive(Debug, Clone)]
@@ -83,12 +84,15 @@ impl Transcoder {
             Found::WrongMethod { allowed } => return Err(Error::WrongMethod { method: parts.method, allowed }),
             Found::Nothing => return Err(Error::UnknownPath),
         };
+        let wishes = Wishes::of(binding, &parts.headers)?;
         let body = self.read_body(binding, &parts.headers, body).await?;
-        let message = input::message(binding, &variables, parts.uri.query(), &body, idempotency_key(&parts.headers)?)?;
+        let message = input::message(binding, &variables, parts.uri.query(), &body, &wishes)?;
         let context = CallContext::of(&parts.headers);
         let call = self.call(binding, &context, message);
         let answer = tokio::time::timeout(self.timeout, call).await.map_err(|_| Error::TooSlow)??;
-        json_response(json::write(&answer_value(binding, answer))?)
+        let shown = answer_value(binding, answer);
+        let written = json::write(&shown)?;
+        Ok(json_response(wishes.answer(binding, &shown, written)))
     }
 
     async fn read_body(&self, binding: &Binding, headers: &HeaderMap, body: Body) -> Result<Bytes> {
@@ -126,12 +130,10 @@ fn answer_value(binding: &Binding, answer: DynamicMessage) -> DynamicMessage {
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    match value.to_str() {
-        Ok(key) if !key.is_empty() && key.len() <= 128 => Ok(Some(key)),
-        _ => Err(Error::field("Idempotency-Key", "is 1 to 128 printable ASCII characters")),
-    }
+/// Whether the headers name JSON as the body.
+#[must_use]
+pub fn is_json_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONTENT_TYPE) && is_json(headers)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -141,13 +143,16 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// A JSON answer. Answers may be personal, so nobody keeps them.
-fn json_response(body: Vec<u8>) -> Result<Response> {
-    let mut response = Response::new(Body::from(body));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+fn json_response(mut answer: Answer) -> Response {
+    let body = answer.body.take();
+    let has_body = body.is_some();
+    let mut response = Response::new(body.map_or_else(Body::empty, Body::from));
+    *response.status_mut() = answer.status;
+    answer.head(response.headers_mut());
+    if has_body {
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    response
 }
 
 /// `HEAD` is answered as `GET` is; the server leaves the body out.

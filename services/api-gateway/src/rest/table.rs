@@ -94,8 +94,10 @@ impl Table {
     pub fn of(pool: &DescriptorPool) -> std::result::Result<Self, String> {
         let http = pool.get_extension_by_name(HTTP_EXTENSION).ok_or("the contracts do not define google.api.http")?;
         let mut table = Self { bindings: Vec::new(), nodes: vec![Node::default()] };
-        for name in ServiceName::ALL {
-            let Some(service) = pool.get_service_by_name(name.grpc_service()) else { continue };
+        let contracts =
+            ServiceName::ALL.into_iter().flat_map(|name| name.grpc_services().iter().map(move |contract| (name, *contract)));
+        for (name, contract) in contracts {
+            let Some(service) = pool.get_service_by_name(contract) else { continue };
             for rpc in service.methods() {
                 let found = bindings_of(name, &rpc, &http).map_err(|why| format!("{}: {why}", rpc.full_name()))?;
                 for binding in found {

@@ -21,8 +21,8 @@ use streamgate_proto::streamgate::{
 use crate::{
     context::CallContext,
     error::{Error, Result},
-    rest::json,
-    upload::{Uploads, session::Session},
+    rest::{self, json},
+    upload::{Uploads, session::Session, unfinished::Unfinished},
 };
 
 /// Largest `title`, `gate` or `sha256`: a gate of 32 leaves fits many times.
@@ -49,13 +49,13 @@ struct Words {
 
 /// Takes a form in.
 pub async fn answer(uploads: &Uploads, mut request: Request) -> Result<Response> {
-    let key = request.headers().get("idempotency-key").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let session = uploads.session(&CallContext::of(request.headers()));
     check_kind(request.headers())?;
+    let arrival = Arrival::of(request.headers())?;
     // The body is a stream of any length; the upload service knows the limit.
     DefaultBodyLimit::disable().apply(&mut request);
     let mut form = Multipart::from_request(request, &()).await.map_err(|error| Error::Malformed(error.body_text()))?;
-    let (upload, new) = take_in(uploads, &session, &mut form, &key).await?;
+    let (upload, new) = take_in(uploads, &session, &mut form, arrival).await?;
     let stored = Stored {
         upload_id: upload.upload_id,
         file_id: upload.file_id,
@@ -68,6 +68,30 @@ pub async fn answer(uploads: &Uploads, mut request: Request) -> Result<Response>
     Ok((status, Json(stored)).into_response())
 }
 
+/// What the headers say of a form.
+#[derive(Debug)]
+struct Arrival {
+    /// Names the upload. The caller's key, or one of this call: the call to the upload service may be repeated on the way,
+    /// and must not make two titles.
+    request_id: String,
+    /// The caller gave a key, so it may repeat the call, and goes on from the bytes that are stored.
+    repeatable: bool,
+    /// Bytes of the whole form; 0 when unknown.
+    length: u64,
+}
+
+impl Arrival {
+    fn of(headers: &HeaderMap) -> Result<Self> {
+        let key = rest::idempotency_key(headers)?;
+        let length = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        Ok(Self {
+            request_id: key.map_or_else(|| format!("edge-{}", uuid::Uuid::now_v7().simple()), str::to_owned),
+            repeatable: key.is_some(),
+            length: length.unwrap_or(0),
+        })
+    }
+}
+
 fn check_kind(headers: &HeaderMap) -> Result<()> {
     let kind = headers.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind.to_ascii_lowercase().starts_with("multipart/form-data") {
@@ -78,7 +102,7 @@ fn check_kind(headers: &HeaderMap) -> Result<()> {
 }
 
 /// Reads the form and stores its file. False beside an upload that an earlier call had completed.
-async fn take_in(uploads: &Uploads, session: &Session, form: &mut Multipart, key: &str) -> Result<(Upload, bool)> {
+async fn take_in(uploads: &Uploads, session: &Session, form: &mut Multipart, arrival: Arrival) -> Result<(Upload, bool)> {
     let mut words = Words::default();
     let file = loop {
         let Some(field) = form.next_field().await.map_err(|error| broken(&error))? else {
@@ -93,17 +117,32 @@ async fn take_in(uploads: &Uploads, session: &Session, form: &mut Multipart, key
         filename: file.file_name().filter(|name| !name.is_empty()).unwrap_or("upload").to_owned(),
         title: words.title.take().unwrap_or_default(),
         gate: words.gate.take(),
-        request_id: key.to_owned(),
+        request_id: arrival.request_id,
         sha256: words.sha256.take().unwrap_or_default(),
         size_bytes: 0,
+        expected_bytes: arrival.length,
     };
     let upload = session.create(request).await?;
     if upload.state() == UploadState::Completed {
         return Ok((upload, false));
     }
-    // With a key the caller may repeat the call, and goes on from the bytes that are stored.
-    let guard = if key.is_empty() { Guard::armed(session, &upload.upload_id) } else { Guard::default() };
-    store(session, &upload, file).await?;
+    let unfinished = Unfinished::of(session, &upload.upload_id, arrival.repeatable);
+    let stored = store(session, &upload, file).await;
+    let filled = match stored {
+        Ok(()) => finish(uploads, session, &upload, form, words).await,
+        Err(error) => Err(error),
+    };
+    match filled {
+        Ok(done) => {
+            unfinished.done();
+            Ok((done, true))
+        }
+        Err(error) => Err(unfinished.abandon(error).await),
+    }
+}
+
+/// Takes the words after the file, and closes the upload.
+async fn finish(uploads: &Uploads, session: &Session, upload: &Upload, form: &mut Multipart, mut words: Words) -> Result<Upload> {
     while let Some(field) = form.next_field().await.map_err(|error| broken(&error))? {
         words.read(&uploads.pool, field).await?;
     }
@@ -113,9 +152,7 @@ async fn take_in(uploads: &Uploads, session: &Session, form: &mut Multipart, key
     if let Some(gate) = words.gate {
         session.set_gate(&upload.content_id, gate).await?;
     }
-    let done = session.complete(&upload.upload_id).await?;
-    guard.disarm();
-    Ok((done, true))
+    session.complete(&upload.upload_id).await
 }
 
 /// Sends the file's bytes, but for those that an earlier call has stored.
@@ -154,7 +191,8 @@ impl Words {
     }
 }
 
-async fn text(name: &str, field: &mut Field<'_>) -> Result<String> {
+/// The text of a field of a form.
+pub async fn text(name: &str, field: &mut Field<'_>) -> Result<String> {
     let mut bytes = Vec::new();
     while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
         if bytes.len() + chunk.len() > TEXT_FIELD_BYTES {
@@ -181,39 +219,12 @@ fn below_gate(violation: FieldViolation) -> FieldViolation {
     FieldViolation::new(path, violation.description)
 }
 
-fn broken(error: &MultipartError) -> Error {
+/// What is told of a form that can't be read.
+pub fn broken(error: &MultipartError) -> Error {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return Error::TooLarge { limit_bytes: TEXT_FIELD_BYTES };
     }
     // The parser tells a broken connection and a broken form apart only in words.
     tracing::debug!(error = %error.body_text(), "a form could not be read");
     Error::Malformed(format!("the form could not be read: {}", error.body_text()))
-}
-
-/// Throws the upload away unless it is completed: a caller that went away can't finish it.
-#[derive(Debug, Default)]
-struct Guard {
-    open: Option<(Session, String)>,
-}
-
-impl Guard {
-    fn armed(session: &Session, upload_id: &str) -> Self {
-        Self { open: Some((session.clone(), upload_id.to_owned())) }
-    }
-
-    fn disarm(mut self) {
-        self.open = None;
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let Some((session, upload_id)) = self.open.take() else { return };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move {
-            if let Err(error) = session.cancel(&upload_id).await {
-                tracing::info!(%upload_id, %error, "an unfinished upload was not cancelled; it will expire");
-            }
-        });
-    }
 }

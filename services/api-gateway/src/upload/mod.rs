@@ -1,10 +1,12 @@
-//! Uploads over HTTP: one multipart form, or raw bytes that go on where a broken connection left off.
+//! Uploads over HTTP: one multipart form, raw bytes that go on where a broken connection left off, or chunks in any order.
 //!
 //! Bytes pass through; none are gathered. Each call goes to the upload service as the caller.
 
+pub mod chunk;
 pub mod form;
 pub mod resume;
 mod session;
+mod unfinished;
 
 use std::time::Duration;
 
@@ -45,6 +47,14 @@ impl Uploads {
             return Err(Error::WrongMethod { method: request.method().clone(), allowed: "POST, OPTIONS".into() });
         }
         form::answer(self, request).await
+    }
+
+    /// `POST /api/v1/upload/chunk` and `POST /api/v1/uploads/{upload_id}/chunks`, when the body is no JSON.
+    ///
+    /// # Errors
+    /// When it is not said where the chunk belongs, or the upload service refuses.
+    pub async fn chunk(&self, upload_id: Option<&str>, kind: chunk::Kind, request: Request) -> Result<Response> {
+        chunk::answer(self, upload_id, kind, request).await
     }
 
     /// `HEAD` and `PATCH /api/v1/uploads/{upload_id}`: how far an upload is, and more of its bytes.

@@ -8,8 +8,9 @@ use streamgate_proto::streamgate::{
     gate::v1::Rule,
     metadata::v1::{SetGateRequest, UpdateContentRequest, metadata_service_client::MetadataServiceClient},
     upload::v1::{
-        CancelUploadRequest, CompleteUploadRequest, CreateUploadRequest, GetUploadRequest, Upload, WriteUploadHeader,
-        WriteUploadRequest, upload_service_client::UploadServiceClient, write_upload_request::Part,
+        CancelUploadRequest, CompleteUploadRequest, CreateUploadRequest, GetUploadRequest, Upload, WriteChunkHeader,
+        WriteChunkRequest, WriteChunkResponse, WriteUploadHeader, WriteUploadRequest, upload_service_client::UploadServiceClient,
+        write_chunk_request, write_upload_request::Part,
     },
 };
 use tokio::sync::mpsc;
@@ -29,7 +30,9 @@ const CHUNKS_WAITING: usize = 8;
 const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Takes the bytes of a file.
-pub type ChunkSender = mpsc::Sender<WriteUploadRequest>;
+pub type ByteSender = mpsc::Sender<WriteUploadRequest>;
+/// Takes the bytes of a chunk.
+pub type ChunkSender = mpsc::Sender<WriteChunkRequest>;
 
 /// The calls of one upload.
 #[derive(Debug, Clone)]
@@ -70,7 +73,7 @@ impl Session {
     /// Closes an upload.
     pub async fn complete(&self, upload_id: &str) -> Result<Upload> {
         let mut client = self.uploads.clone();
-        let request = CompleteUploadRequest { upload_id: upload_id.to_owned() };
+        let request = CompleteUploadRequest { upload_id: upload_id.to_owned(), ..CompleteUploadRequest::default() };
         // Hashing and syncing a large file's end may take longer than a plain call.
         present(client.complete_upload(self.context.request(request)).await?.into_inner().upload)
     }
@@ -93,14 +96,14 @@ impl Session {
     /// Gates the title of an upload.
     pub async fn set_gate(&self, content_id: &str, gate: Rule) -> Result<()> {
         let mut client = self.titles.clone();
-        let request = SetGateRequest { content_id: content_id.to_owned(), gate: Some(gate) };
+        let request = SetGateRequest { content_id: content_id.to_owned(), gate: Some(gate), ..SetGateRequest::default() };
         self.bounded(client.set_gate(self.context.request(request))).await.map(|_| ())
     }
 
     /// Appends what `pump` sends. The service's own refusal is told rather than the pump's broken pipe.
     pub async fn write<P, F>(&self, upload_id: &str, offset_bytes: u64, pump: P) -> Result<Upload>
     where
-        P: FnOnce(ChunkSender) -> F,
+        P: FnOnce(ByteSender) -> F,
         F: Future<Output = Result<()>>,
     {
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
@@ -115,12 +118,48 @@ impl Session {
         Ok(upload)
     }
 
+    /// Writes one chunk that `pump` sends. When the pump fails, the chunk must not count as whole: the call is given up.
+    pub async fn write_chunk<P, F>(&self, header: WriteChunkHeader, pump: P) -> Result<WriteChunkResponse>
+    where
+        P: FnOnce(ChunkSender) -> F,
+        F: Future<Output = Result<()>>,
+    {
+        let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
+        let header = write_chunk_request::Part::Header(header);
+        // The channel is new and empty, so this can't fail.
+        let _ = sender.send(WriteChunkRequest { part: Some(header) }).await;
+        let mut client = self.uploads.clone();
+        let write = client.write_chunk(self.context.request(ReceiverStream::new(receiver)));
+        // Kept until the pump is done: closing the channel says that the chunk is whole.
+        let last = sender.clone();
+        let pumping = async {
+            pump(sender).await?;
+            drop(last);
+            // From here on only the service has something to say.
+            std::future::pending::<Result<WriteChunkResponse>>().await
+        };
+        tokio::select! {
+            written = write => Ok(written?.into_inner()),
+            broken = pumping => broken,
+        }
+    }
+
     /// Sends `bytes` in messages of a fit size. False when the service takes no more.
-    pub async fn send(&self, sender: &ChunkSender, mut bytes: Bytes) -> bool {
+    pub async fn send(&self, sender: &ByteSender, bytes: Bytes) -> bool {
+        self.send_all(sender, bytes, |bytes| WriteUploadRequest { part: Some(Part::Chunk(bytes)) }).await
+    }
+
+    /// The same for the bytes of a chunk.
+    pub async fn send_chunk(&self, sender: &ChunkSender, bytes: Bytes) -> bool {
+        let message = |bytes| WriteChunkRequest { part: Some(write_chunk_request::Part::Data(bytes)) };
+        self.send_all(sender, bytes, message).await
+    }
+
+    async fn send_all<M>(&self, sender: &mpsc::Sender<M>, mut bytes: Bytes, message: impl Fn(Bytes) -> M) -> bool {
         self.metrics.upload_bytes.inc_by(bytes.len() as u64);
         while !bytes.is_empty() {
-            let chunk = bytes.split_to(bytes.len().min(CHUNK_BYTES));
-            if sender.send(WriteUploadRequest { part: Some(Part::Chunk(chunk)) }).await.is_err() {
+            let piece = bytes.split_to(bytes.len().min(CHUNK_BYTES));
+            if sender.send(message(piece)).await.is_err() {
                 return false;
             }
         }

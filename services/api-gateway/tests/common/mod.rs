@@ -1,6 +1,7 @@
 //! The edge in front of small services of its own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
 
 use std::sync::{Arc, Mutex};
 
@@ -36,9 +37,12 @@ pub struct Log {
     pub headers: Vec<HeaderMap>,
     pub created: Vec<upload::CreateUploadRequest>,
     pub bytes: Vec<u8>,
+    pub chunks: Vec<(Option<upload::WriteChunkHeader>, Vec<u8>)>,
     pub cancelled: usize,
     pub completed: usize,
     pub reads: Vec<streaming::ReadAssetRequest>,
+    /// The store has no room for the bytes of a file.
+    pub full: bool,
 }
 
 impl Seen {
@@ -91,11 +95,41 @@ impl UploadService for Uploads {
                 Some(Part::Header(header)) if header.offset_bytes != self.0.0.lock().unwrap().bytes.len() as u64 => {
                     return Err(Failure::new(ErrorKind::Aborted, "wrong_offset", "ask for the offset").into());
                 }
+                Some(Part::Chunk(_)) if self.0.0.lock().unwrap().full => {
+                    return Err(Failure::new(ErrorKind::StorageFull, "storage_full", "no room is left").into());
+                }
                 Some(Part::Chunk(chunk)) => self.0.0.lock().unwrap().bytes.extend_from_slice(&chunk),
                 _ => {}
             }
         }
         Ok(Answer::new(upload::WriteUploadResponse { upload: self.state(UploadState::Open) }))
+    }
+
+    async fn upload_chunk(&self, call: Call<upload::UploadChunkRequest>) -> Result<Answer<upload::UploadChunkResponse>, Status> {
+        let chunk = call.into_inner();
+        self.0.0.lock().unwrap().chunks.push((None, chunk.data.to_vec()));
+        Ok(Answer::new(upload::UploadChunkResponse { chunk_count: 1, ..Default::default() }))
+    }
+
+    async fn write_chunk(
+        &self,
+        call: Call<Streaming<upload::WriteChunkRequest>>,
+    ) -> Result<Answer<upload::WriteChunkResponse>, Status> {
+        use upload::write_chunk_request::Part;
+        self.0.note(&call);
+        let mut messages = call.into_inner();
+        let (mut header, mut bytes) = (None, Vec::new());
+        while let Some(message) = messages.message().await? {
+            match message.part {
+                Some(Part::Header(first)) => header = Some(first),
+                Some(Part::Data(data)) => bytes.extend_from_slice(&data),
+                None => {}
+            }
+        }
+        let mut log = self.0.0.lock().unwrap();
+        log.chunks.push((header, bytes));
+        let chunk_count = u32::try_from(log.chunks.len()).unwrap();
+        Ok(Answer::new(upload::WriteChunkResponse { chunk_count, ..Default::default() }))
     }
 
     async fn complete_upload(
@@ -191,6 +225,13 @@ impl StreamingService for Player {
         Err(Status::internal("secret path"))
     }
 
+    async fn get_stream_info(
+        &self,
+        _: Call<streaming::GetStreamInfoRequest>,
+    ) -> Result<Answer<streaming::GetStreamInfoResponse>, Status> {
+        Ok(Answer::new(streaming::GetStreamInfoResponse::default()))
+    }
+
     async fn list_sessions(
         &self,
         _: Call<streaming::ListSessionsRequest>,
@@ -207,6 +248,15 @@ impl StreamingService for Player {
     }
 }
 
+/// The small services, as they stand behind an edge.
+pub fn behind(seen: &Seen) -> Backends {
+    let others = Backends::default()
+        .with(ServiceName::Upload, Routes::new(UploadServiceServer::new(Uploads(seen.clone()))))
+        .with(ServiceName::Streaming, Routes::new(StreamingServiceServer::new(Player(seen.clone()))));
+    let own = Routes::new(GatewayServiceServer::new(Gateway::new(others.clone())));
+    others.with(ServiceName::ApiGateway, own)
+}
+
 /// The edge and what stands behind it.
 pub struct Edge {
     router: Router,
@@ -220,12 +270,7 @@ impl Edge {
 
     pub fn with(config: &Config) -> Self {
         let seen = Seen::default();
-        let others = Backends::default()
-            .with(ServiceName::Upload, Routes::new(UploadServiceServer::new(Uploads(seen.clone()))))
-            .with(ServiceName::Streaming, Routes::new(StreamingServiceServer::new(Player(seen.clone()))));
-        let own = Routes::new(GatewayServiceServer::new(Gateway::new(others.clone())));
-        let backends = others.with(ServiceName::ApiGateway, own);
-        let router = router(&backends, config, "https://video.example", &EdgeMetrics::default()).unwrap();
+        let router = router(&behind(&seen), config, "https://video.example", &EdgeMetrics::default()).unwrap();
         Self { router, seen }
     }
 
@@ -263,4 +308,19 @@ impl Reply {
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
+}
+
+pub const SIGNED_IN: (&str, &str) = ("authorization", "Bearer sgk_1");
+pub const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// The answer is a problem document, whole and with this reason.
+pub fn assert_problem(reply: &Reply, status: u16, reason: &str) {
+    assert_eq!(reply.status, status, "{reply:?}");
+    assert_eq!(reply.header("content-type"), "application/problem+json");
+    let body = reply.json();
+    assert_eq!(body["status"], status);
+    assert_eq!(body["reason"], reason, "{body}");
+    assert_eq!(body["type"], format!("urn:streamgate:error:{reason}"));
+    assert_eq!(body["request_id"], reply.header("x-request-id"));
+    assert!(!body["detail"].as_str().unwrap().is_empty() && !body["title"].as_str().unwrap().is_empty());
 }

@@ -5,19 +5,19 @@ use streamgate_core::{Caller, ids::UploadId, time::now_ms};
 use crate::{
     Error,
     command::CreateUpload,
-    engine::{Engine, Upload, rows, titles::is_passing},
+    engine::{Engine, Upload, quota, rows, titles::is_passing},
 };
 
 impl Engine {
     /// Begins an upload and makes its title. The same request id gives the same upload.
     ///
     /// # Errors
-    /// `TooLarge` and `TooManyOpen` for what is not taken, `IdempotencyConflict` when the request id
-    /// came with another body, and what metadata refuses.
+    /// `TooLarge`, `TooManyOpen`, `TooManyToday`, `AccountFull` and `NoRoom` for what is not taken,
+    /// `IdempotencyConflict` when the request id came with another body, and what metadata refuses.
     pub async fn create(&self, caller: &Caller, command: CreateUpload) -> Result<Upload, Error> {
         let owner = caller.account().ok_or(Error::NoOwner)?.id.to_string();
         let limit = self.shared.config.max_size_bytes;
-        if command.size_bytes.is_some_and(|size| size > limit) {
+        if command.wanted_bytes() > limit {
             return Err(Error::TooLarge { limit });
         }
         let (id, is_complete) = self.reserve(&owner, &command).await?;
@@ -46,8 +46,13 @@ impl Engine {
         if open >= self.shared.config.max_open_uploads {
             return Err(Error::TooManyOpen(open));
         }
+        if self.shared.room.free_bytes().is_some_and(|free| free < command.wanted_bytes().max(1)) {
+            return Err(Error::NoRoom);
+        }
         let id = UploadId::new();
         let now = now_ms();
+        let bytes = (command.wanted_bytes(), command.size_bytes.unwrap_or(0));
+        quota::begin(&mut tx, &self.shared.config, owner, bytes, now).await?;
         let expires = now.saturating_add(self.shared.config.expire_after());
         rows::insert(&mut tx, id.as_str(), owner, command, (now, expires)).await?;
         tx.commit().await?;
@@ -73,6 +78,7 @@ impl Engine {
             Err(failure) => {
                 // Nobody knows of this upload, so it must not count.
                 let mut tx = self.shared.db.begin().await?;
+                quota::note(&mut tx, id.as_str(), 0).await?;
                 sqlx::query("DELETE FROM uploads WHERE id = $1 AND content_id IS NULL")
                     .bind(id.as_str())
                     .execute(&mut *tx)

@@ -86,43 +86,31 @@ impl Engine {
     /// `Closed`, `Busy` while the upload is being completed, `Broken` or `Idle` when the client went away: then nothing is kept.
     pub async fn chunk(&self, caller: &Caller, id: &UploadId, head: ChunkHead, body: ByteStream) -> Result<Chunk, Error> {
         let row = self.owned(caller, id).await?;
-        let limit = self.admit(&row, &head).await?;
-        if let Some(known) = self.known(&row, &head).await? {
-            return Ok(known);
+        check_open(&row, head.chunking)?;
+        match find(&mut *self.shared.db.pool().acquire().await?, &row.id, head.place).await? {
+            // Its checksum says what its bytes are, so they need not be read.
+            Some(there) if !head.sha256.is_empty() => return same(&row, &head, there),
+            Some(_) => {}
+            None => self.check_room(&row, &head).await?,
         }
-        let stored = self.store_chunk(id, &head, limit, body).await;
+        let stored = self.store_chunk(id, &head, self.limit(&row, &head), body).await;
         stored.inspect_err(|error| self.shared.metrics.count_failed_write(error.reason()))
     }
 
-    /// Whether a chunk may come at all, before its bytes are read; and how large it may be.
-    async fn admit(&self, row: &Row, head: &ChunkHead) -> Result<u64, Error> {
-        check_open(row, head.chunking)?;
-        let config = &self.shared.config;
-        let announced = row.announced().unwrap_or(config.max_size_bytes);
-        let mut limit = config.max_chunk_bytes.min(announced.saturating_sub(row.received()));
-        if head.chunking == Chunking::Offset {
-            limit = limit.min(announced.saturating_sub(head.place));
-        }
+    /// Whether there is room for a chunk, before its bytes are read.
+    async fn check_room(&self, row: &Row, head: &ChunkHead) -> Result<(), Error> {
+        let size = head.size_bytes.unwrap_or(1);
         if row.announced().is_none() {
-            let mut tx = self.shared.db.begin().await?;
-            let left = quota::left(&mut tx, config, &row.owner).await?;
-            tx.commit().await?;
-            limit = limit.min(left.unwrap_or(u64::MAX));
+            quota::check_left(&self.shared.db, &self.shared.config, &row.owner, size).await?;
         }
-        if self.shared.room.free_bytes().is_some_and(|free| free < head.size_bytes.unwrap_or(1)) {
-            return Err(Error::NoRoom);
-        }
-        Ok(limit)
+        if self.shared.room.free_bytes().is_some_and(|free| free < size) { Err(Error::NoRoom) } else { Ok(()) }
     }
 
-    /// The answer to a chunk that is there already and says so by its checksum: its bytes need not be read.
-    async fn known(&self, row: &Row, head: &ChunkHead) -> Result<Option<Chunk>, Error> {
-        let Some(there) = find(&mut *self.shared.db.pool().acquire().await?, &row.id, head.place).await? else { return Ok(None) };
-        let same_size = head.size_bytes.is_none_or(|size| size == there.size());
-        if !head.sha256.is_empty() && (head.sha256 != there.sha256 || !same_size) {
-            return Err(Error::ChunkDiffers);
-        }
-        Ok((!head.sha256.is_empty()).then(|| answer(row, head, there.size(), there.sha256)))
+    /// How large a chunk may be.
+    fn limit(&self, row: &Row, head: &ChunkHead) -> u64 {
+        let config = &self.shared.config;
+        let before = if head.chunking == Chunking::Offset { head.place } else { 0 };
+        config.max_chunk_bytes.min(row.announced().unwrap_or(config.max_size_bytes).saturating_sub(before))
     }
 
     async fn store_chunk(&self, id: &UploadId, head: &ChunkHead, limit: u64, body: ByteStream) -> Result<Chunk, Error> {
@@ -147,6 +135,10 @@ impl Engine {
             Err(streamgate_store::Error::Stream(error)) => return Err(self.broke(Broke::of(&error))),
             Err(error) => return Err(error.into()),
         };
+        if size == 0 {
+            let _ = self.shared.blobs.delete(&key).await;
+            return Err(Error::EmptyChunk);
+        }
         self.shared.metrics.received_bytes.inc_by(size);
         let sha256 = hashing.lock().unwrap_or_else(PoisonError::into_inner).hex();
         let committed = self.commit_chunk(id, head, &key, size, &sha256).await;
@@ -226,6 +218,14 @@ fn check_open(row: &Row, chunking: Chunking) -> Result<(), Error> {
     }
 }
 
+/// The answer to a chunk that is there already.
+fn same(row: &Row, head: &ChunkHead, there: ChunkRow) -> Result<Chunk, Error> {
+    if head.sha256 != there.sha256 || head.size_bytes.is_some_and(|size| size != there.size()) {
+        return Err(Error::ChunkDiffers);
+    }
+    Ok(answer(row, head, there.size(), there.sha256))
+}
+
 fn answer(row: &Row, head: &ChunkHead, size_bytes: u64, sha256: String) -> Chunk {
     Chunk {
         chunking: head.chunking,
@@ -244,7 +244,8 @@ fn chunks_prefix(id: &str) -> Result<BlobKey, Error> {
 
 /// All chunks of an upload, in order.
 pub(super) async fn list(connection: &mut AnyConnection, id: &str) -> Result<Vec<ChunkRow>, Error> {
-    let query = sqlx::query_as("SELECT place, size_bytes, sha256, blob_key FROM upload_chunks WHERE upload_id = $1 ORDER BY place");
+    let query =
+        sqlx::query_as("SELECT place, size_bytes, sha256, blob_key FROM upload_chunks WHERE upload_id = $1 ORDER BY place");
     Ok(query.bind(id).fetch_all(connection).await?)
 }
 
@@ -255,7 +256,8 @@ async fn find(connection: &mut AnyConnection, id: &str, place: u64) -> Result<Op
 }
 
 async fn overlaps(tx: &mut AnyConnection, id: &str, start: u64, size: u64) -> Result<bool, Error> {
-    let query = sqlx::query("SELECT 1 FROM upload_chunks WHERE upload_id = $1 AND place < $2 AND place + size_bytes > $3 LIMIT 1");
+    let query =
+        sqlx::query("SELECT 1 FROM upload_chunks WHERE upload_id = $1 AND place < $2 AND place + size_bytes > $3 LIMIT 1");
     Ok(query.bind(id).bind(signed(start.saturating_add(size))).bind(signed(start)).fetch_optional(tx).await?.is_some())
 }
 

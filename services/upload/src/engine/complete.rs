@@ -5,7 +5,14 @@ use streamgate_proto::streamgate::events::v1::{FileUploaded, event::Payload};
 
 use crate::{
     Error,
-    engine::{Engine, State, Upload, rows::Row, source_key},
+    engine::{
+        Engine, State, Upload,
+        end::{CHUNKS_DOOMED, NOT_DOOMED},
+        quota,
+        rows::{Chunking, Row},
+        slots::Hold,
+        source_key,
+    },
 };
 
 impl Engine {
@@ -13,28 +20,51 @@ impl Engine {
     /// also after a crash at any point.
     ///
     /// # Errors
-    /// `Incomplete`, `EmptyFile` or `Sha256Mismatch` when the bytes are not those that were announced,
-    /// `Busy` while a call writes, `Closed` when it was ended.
-    pub async fn complete(&self, caller: &Caller, id: &UploadId) -> Result<Upload, Error> {
+    /// `Gap`, `Incomplete`, `EmptyFile` or `Sha256Mismatch` when the bytes are not those that were
+    /// announced, `Busy` while a call writes, `Closed` when it was ended.
+    pub async fn complete(&self, caller: &Caller, id: &UploadId, sha256: &str) -> Result<Upload, Error> {
         let row = self.owned(caller, id).await?;
         if row.state()? == State::Completed {
-            return self.show(row).await;
+            return self.completed(row, sha256).await;
         }
         row.must_be_open()?;
-        let mut hold = self.shared.slots.take(id.as_str())?;
+        let hold = self.shared.slots.take(id.as_str())?;
+        let (engine, id, sha256) = (self.clone(), id.clone(), sha256.to_owned());
+        // A long file takes longer than many a caller waits. It goes on all the same, and the next call finds it done.
+        let completing = async move { engine.complete_held(&id, &sha256, hold).await };
+        tokio::spawn(tracing::Instrument::in_current_span(completing)).await?
+    }
+
+    /// The answer for an upload that is completed already.
+    async fn completed(&self, row: Row, sha256: &str) -> Result<Upload, Error> {
+        if !sha256.is_empty() && row.sha256 != sha256 {
+            return Err(Error::Sha256Mismatch { actual: row.sha256 });
+        }
+        self.show(row).await
+    }
+
+    async fn complete_held(&self, id: &UploadId, expected: &str, mut hold: Hold) -> Result<Upload, Error> {
         // Read again: another call may have been faster.
         let row = self.reread(id).await?;
         if row.state()? == State::Completed {
-            return self.show(row).await;
+            return self.completed(row, expected).await;
         }
         row.must_be_open()?;
         let key = source_key(id.as_str())?;
-        let length = self.durable_length(&key).await?;
+        let length = match row.chunking()?.filter(|way| *way != Chunking::Stream) {
+            Some(chunking) => {
+                let chunks = self.freeze(id, chunking).await?;
+                self.join(&key, &chunks, &mut hold).await?
+            }
+            None => self.durable_length(&key).await?,
+        };
         check_length(&row, length)?;
         hold.hashing.catch_up(&*self.shared.blobs, &key, length).await?;
         let sha256 = hold.hashing.hex();
-        if !row.expected_sha256.is_empty() && row.expected_sha256 != sha256 {
-            return Err(Error::Sha256Mismatch { actual: sha256 });
+        for expected in [row.expected_sha256.as_str(), expected] {
+            if !expected.is_empty() && expected != sha256 {
+                return Err(Error::Sha256Mismatch { actual: sha256 });
+            }
         }
         // Sealed first: a crash after this line leaves an open row with a sealed file, which the
         // next call completes.
@@ -45,23 +75,30 @@ impl Engine {
         self.commit_completion(&row, key.as_str(), length, &sha256).await?;
         drop(hold);
         self.shared.slots.forget(id.as_str());
+        if row.chunk_count() > 0 {
+            self.delete_bytes_or_leave(id.as_str()).await;
+        }
         self.show(self.reread(id).await?).await
     }
 
     async fn commit_completion(&self, row: &Row, key: &str, length: u64, sha256: &str) -> Result<(), Error> {
         let content_id = row.content_id.clone().ok_or_else(|| Error::CorruptRow(row.id.clone()))?;
         let mut tx = self.shared.db.begin().await?;
-        let closed =
-            sqlx::query("UPDATE uploads SET state = 'completed', size_bytes = $1, sha256 = $2 WHERE id = $3 AND state = 'open'")
-                .bind(i64::try_from(length).map_err(|_| Error::CorruptRow(row.id.clone()))?)
-                .bind(sha256)
-                .bind(&row.id)
-                .execute(&mut *tx)
-                .await?;
+        let closed = sqlx::query(
+            "UPDATE uploads SET state = 'completed', size_bytes = $1, received_bytes = $1, sha256 = $2, doomed = $3
+                         WHERE id = $4 AND state = 'open'",
+        )
+        .bind(i64::try_from(length).map_err(|_| Error::CorruptRow(row.id.clone()))?)
+        .bind(sha256)
+        .bind(if row.chunk_count() > 0 { CHUNKS_DOOMED } else { NOT_DOOMED })
+        .bind(&row.id)
+        .execute(&mut *tx)
+        .await?;
         if closed.rows_affected() == 0 {
             // Another replica has closed it; what it wrote is the answer.
             return Ok(());
         }
+        quota::note(&mut tx, &row.id, length).await?;
         let uploaded = FileUploaded {
             upload_id: row.id.clone(),
             content_id: content_id.clone(),

@@ -7,8 +7,13 @@ use streamgate_store::{EventHandler, Inbox, Transaction};
 
 use crate::{
     Error,
-    engine::{Engine, State, Swept, Upload, rows, source_key},
+    engine::{Engine, State, Swept, Upload, quota, rows, source_key},
 };
+
+/// Marks of an upload whose bytes are still to be deleted: none, all of them, or only its chunks.
+pub(super) const NOT_DOOMED: i64 = 0;
+const ALL_DOOMED: i64 = 1;
+pub(super) const CHUNKS_DOOMED: i64 = 2;
 
 /// Uploads that one sweep ends, unless the caller says otherwise.
 const DEFAULT_SWEEP: u32 = 100;
@@ -28,8 +33,15 @@ impl Engine {
         }
         row.must_be_open()?;
         let hold = self.shared.slots.take_over(id.as_str()).await?;
+        // Before the change: on a full disk, no change can be made until there is room. Its owner wants the bytes gone in any
+        // case; without them the upload is as if none had come.
+        if row.chunk_count() == 0
+            && let Err(error) = self.shared.blobs.discard(&source_key(id.as_str())?).await
+        {
+            tracing::debug!(upload_id = %id, error = &error as &dyn std::error::Error, "bytes are discarded later");
+        }
         let mut tx = self.shared.db.begin().await?;
-        let closed = self.abandon(&mut tx, id.as_str(), row.content_id.as_deref(), State::Cancelled).await?;
+        let closed = self.abandon(&mut tx, id.as_str(), State::Cancelled).await?;
         tx.commit().await?;
         drop(hold);
         let row = self.reread(id).await?;
@@ -46,21 +58,17 @@ impl Engine {
     /// What the database says; uploads that were ended until then stay ended.
     pub async fn sweep(&self, limit: u32) -> Result<Swept, Error> {
         let limit = if limit == 0 { DEFAULT_SWEEP } else { limit.min(MAX_SWEEP) };
-        let due: Vec<(String, Option<String>)> = sqlx::query_as(
-            "SELECT id, content_id FROM uploads WHERE state = 'open' AND expires_ms <= $1 ORDER BY expires_ms LIMIT $2",
-        )
-        .bind(now_ms())
-        .bind(i64::from(limit) + 1)
-        .fetch_all(self.shared.db.pool())
-        .await?;
+        let query =
+            sqlx::query_scalar("SELECT id FROM uploads WHERE state = 'open' AND expires_ms <= $1 ORDER BY expires_ms LIMIT $2");
+        let due: Vec<String> = query.bind(now_ms()).bind(i64::from(limit) + 1).fetch_all(self.shared.db.pool()).await?;
         let more = due.len() > limit as usize;
         let mut expired = 0;
-        for (id, content_id) in due.into_iter().take(limit as usize) {
+        for id in due.into_iter().take(limit as usize) {
             // Somebody is writing to it: its time begins anew when that call ends.
             let Ok(hold) = self.shared.slots.take(&id) else { continue };
             let mut tx = self.shared.db.begin().await?;
             let is_due = self.is_due(&mut tx, &id).await?;
-            let closed = is_due && self.abandon(&mut tx, &id, content_id.as_deref(), State::Expired).await?;
+            let closed = is_due && self.abandon(&mut tx, &id, State::Expired).await?;
             tx.commit().await?;
             drop(hold);
             if closed {
@@ -78,18 +86,19 @@ impl Engine {
     }
 
     /// Closes an open upload and tells of it. `false` when it is not open any more.
-    async fn abandon(&self, tx: &mut Transaction, id: &str, content_id: Option<&str>, state: State) -> Result<bool, Error> {
+    async fn abandon(&self, tx: &mut Transaction, id: &str, state: State) -> Result<bool, Error> {
         if !rows::close(tx, id, state).await? {
             return Ok(false);
         }
-        if let Some(content_id) = content_id {
+        let row = rows::find_in(tx, id).await?.ok_or_else(|| Error::UnknownUpload(id.to_owned()))?;
+        if let Some(content_id) = row.content_id {
             let abandoned = UploadAbandoned {
                 upload_id: id.to_owned(),
-                content_id: content_id.to_owned(),
+                content_id: content_id.clone(),
                 reason: state.as_str().to_owned(),
-                ..Default::default()
+                owner: row.owner,
             };
-            self.shared.outbox.add(tx, content_id, Payload::UploadAbandoned(abandoned)).await?;
+            self.shared.outbox.add(tx, &content_id, Payload::UploadAbandoned(abandoned)).await?;
         }
         Ok(true)
     }
@@ -102,7 +111,7 @@ impl Engine {
     }
 
     /// Deletes the bytes of an upload that has ended. What fails is left for the next sweep.
-    async fn delete_bytes_or_leave(&self, id: &str) {
+    pub(super) async fn delete_bytes_or_leave(&self, id: &str) {
         if let Err(error) = self.delete_bytes(id).await {
             tracing::warn!(
                 upload_id = id,
@@ -113,16 +122,27 @@ impl Engine {
     }
 
     async fn delete_bytes(&self, id: &str) -> Result<(), Error> {
-        let key = source_key(id)?;
-        self.shared.blobs.discard(&key).await?;
-        self.shared.blobs.delete(&key).await?;
+        let marked = sqlx::query_scalar("SELECT doomed FROM uploads WHERE id = $1").bind(id);
+        let doomed: i64 = marked.fetch_optional(self.shared.db.pool()).await?.unwrap_or(NOT_DOOMED);
+        if doomed == ALL_DOOMED {
+            let key = source_key(id)?;
+            self.shared.blobs.discard(&key).await?;
+            self.shared.blobs.delete(&key).await?;
+        }
+        if doomed != NOT_DOOMED {
+            self.delete_chunks(id).await?;
+        }
         let mut tx = self.shared.db.begin().await?;
-        sqlx::query("UPDATE uploads SET doomed = 0 WHERE id = $1").bind(id).execute(&mut *tx).await?;
+        sqlx::query("UPDATE uploads SET doomed = 0 WHERE id = $1 AND doomed = $2")
+            .bind(id)
+            .bind(doomed)
+            .execute(&mut *tx)
+            .await?;
         Ok(tx.commit().await?)
     }
 
     async fn delete_doomed(&self, limit: u32) -> Result<(), Error> {
-        let doomed: Vec<String> = sqlx::query_scalar("SELECT id FROM uploads WHERE doomed = 1 LIMIT $1")
+        let doomed: Vec<String> = sqlx::query_scalar("SELECT id FROM uploads WHERE doomed <> 0 LIMIT $1")
             .bind(i64::from(limit))
             .fetch_all(self.shared.db.pool())
             .await?;
@@ -132,8 +152,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends the uploads of a deleted title and deletes their files.
-    async fn title_deleted(&self, event_id: &str, content_id: &str) -> Result<(), Error> {
+    /// Ends the uploads of a title that is gone for good, and deletes their files.
+    async fn title_purged(&self, event_id: &str, content_id: &str) -> Result<(), Error> {
         let ids: Vec<String> = sqlx::query_scalar("SELECT id FROM uploads WHERE content_id = $1")
             .bind(content_id)
             .fetch_all(self.shared.db.pool())
@@ -149,6 +169,7 @@ impl Engine {
         for id in &ids {
             // The title is gone, so nobody needs to hear that its upload was abandoned.
             rows::close(&mut tx, id, State::Cancelled).await?;
+            quota::note(&mut tx, id, 0).await?;
         }
         sqlx::query("UPDATE uploads SET doomed = 1 WHERE content_id = $1").bind(content_id).execute(&mut *tx).await?;
         tx.commit().await?;
@@ -165,7 +186,7 @@ impl Engine {
 impl EventHandler for Engine {
     async fn handle(&self, event: Event) -> Result<(), Failure> {
         match &event.payload {
-            Some(Payload::MetadataDeleted(deleted)) => Ok(self.title_deleted(&event.id, &deleted.content_id).await?),
+            Some(Payload::ContentPurged(purged)) => Ok(self.title_purged(&event.id, &purged.content_id).await?),
             // Sent to others.
             _ => Ok(()),
         }

@@ -12,7 +12,10 @@ use streamgate_core::Failure;
 use streamgate_store::ByteStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, engine::hashing::Hashing};
+use crate::{
+    Error,
+    engine::{hashing::Hashing, room::Room},
+};
 
 /// Why a client's stream was ended before its end.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -32,6 +35,15 @@ pub enum Broke {
     /// The upload is being ended.
     #[error("the upload is being ended")]
     Ended,
+    /// The bytes are not those that were announced.
+    #[error("the checksum differs")]
+    Mismatch {
+        /// Lower-case hex of what came.
+        actual: String,
+    },
+    /// The disk has no room but for others.
+    #[error("no room is left")]
+    NoRoom,
     /// A message was wrong.
     #[error("{0}")]
     Refused(Failure),
@@ -57,6 +69,8 @@ impl From<Broke> for Error {
             Broke::Idle => Self::Idle,
             Broke::TooLarge { limit } => Self::TooLarge { limit },
             Broke::Ended => Self::EndedMeanwhile,
+            Broke::Mismatch { actual } => Self::ChunkMismatch { actual },
+            Broke::NoRoom => Self::NoRoom,
             Broke::Refused(failure) => Self::Refused(failure),
         }
     }
@@ -68,23 +82,34 @@ pub(super) struct Limits {
     pub(super) offset: u64,
     /// Largest length of the file.
     pub(super) limit: u64,
+    /// Length at the end, when it is known.
+    pub(super) exact: Option<u64>,
+    /// Hash at the end as lower-case hex, when it is known.
+    pub(super) sha256: Option<String>,
     /// Longest silence.
     pub(super) idle: Duration,
     /// Ends the stream.
     pub(super) stop: CancellationToken,
+    /// Where the bytes go.
+    pub(super) room: Arc<dyn Room>,
 }
+
+/// The disk is asked for room once in so many bytes.
+const ASK_ROOM_EVERY: u64 = 1024 * 1024;
 
 struct Intake {
     body: ByteStream,
     limits: Limits,
     length: u64,
+    /// Length at which the disk is asked next.
+    ask_at: u64,
     hashing: Arc<Mutex<Hashing>>,
 }
 
 /// Wraps a client's body. `hashing` follows the bytes that go through.
 pub(super) fn watch(body: ByteStream, limits: Limits, hashing: Arc<Mutex<Hashing>>) -> ByteStream {
     let length = limits.offset;
-    stream::try_unfold(Intake { body, limits, length, hashing }, |mut intake| async move {
+    stream::try_unfold(Intake { body, limits, length, ask_at: length, hashing }, |mut intake| async move {
         let chunk = intake.next().await?;
         Ok(chunk.map(|chunk| (chunk, intake)))
     })
@@ -99,14 +124,30 @@ impl Intake {
             () = self.limits.stop.cancelled() => return Err(Broke::Ended.into_io()),
             chunk = coming => chunk.map_err(|_| Broke::Idle.into_io())?,
         };
-        let Some(chunk) = chunk.transpose()? else { return Ok(None) };
+        let Some(chunk) = chunk.transpose()? else { return self.end().map(|()| None) };
         let limit = self.limits.limit;
         let room = limit.saturating_sub(self.length);
         if chunk.len() as u64 > room {
             return Err(Broke::TooLarge { limit }.into_io());
         }
+        if self.length >= self.ask_at {
+            self.ask_at = self.length + ASK_ROOM_EVERY;
+            if self.limits.room.free_bytes().is_some_and(|free| free < chunk.len() as u64) {
+                return Err(Broke::NoRoom.into_io());
+            }
+        }
         self.length += chunk.len() as u64;
         self.hashing.lock().unwrap_or_else(PoisonError::into_inner).update(&chunk);
         Ok(Some(chunk))
+    }
+
+    /// What came must be what was announced.
+    fn end(&self) -> io::Result<()> {
+        if self.limits.exact.is_some_and(|exact| exact != self.length) {
+            return Err(Broke::Client.into_io());
+        }
+        let Some(expected) = &self.limits.sha256 else { return Ok(()) };
+        let actual = self.hashing.lock().unwrap_or_else(PoisonError::into_inner).hex();
+        if *expected == actual { Ok(()) } else { Err(Broke::Mismatch { actual }.into_io()) }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::AnyConnection;
 use streamgate_core::time::UnixMillis;
+use streamgate_store::Database;
 
 use crate::{Config, Error};
 
@@ -60,13 +61,23 @@ pub(super) async fn note(tx: &mut AnyConnection, id: &str, bytes: u64) -> Result
     change(tx, id, &owner, signed(bytes), signed(bytes).saturating_sub(held)).await
 }
 
+/// Fails unless the account may store `more` bytes as it stands now.
+pub(super) async fn check_left(db: &Database, config: &Config, owner: &str, more: u64) -> Result<(), Error> {
+    check(config, held_in_all(db, owner).await?, more)
+}
+
 /// Bytes that the account may still store; absent without a quota.
-pub(super) async fn left(tx: &mut AnyConnection, config: &Config, owner: &str) -> Result<Option<u64>, Error> {
+pub(super) async fn left(db: &Database, config: &Config, owner: &str) -> Result<Option<u64>, Error> {
     if config.account_bytes == 0 {
         return Ok(None);
     }
-    let held = u64::try_from(used(tx, owner).await?.held_bytes).unwrap_or(0);
+    let held = u64::try_from(held_in_all(db, owner).await?).unwrap_or(0);
     Ok(Some(config.account_bytes.saturating_sub(held)))
+}
+
+async fn held_in_all(db: &Database, owner: &str) -> Result<i64, Error> {
+    let query = sqlx::query_scalar("SELECT held_bytes FROM accounts WHERE owner = $1");
+    Ok(query.bind(owner).fetch_optional(db.pool()).await?.unwrap_or(0))
 }
 
 async fn used(tx: &mut AnyConnection, owner: &str) -> Result<Used, Error> {

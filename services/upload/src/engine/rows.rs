@@ -1,9 +1,15 @@
 //! Rows of uploads.
 
+use std::ops::Range;
+
 use sqlx::AnyConnection;
 use streamgate_store::Database;
 
-use crate::{Error, command::CreateUpload, engine::Upload};
+use crate::{
+    Error,
+    command::CreateUpload,
+    engine::{Upload, quota},
+};
 
 /// How far an upload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +41,48 @@ impl State {
     }
 }
 
+/// How the bytes of an upload come. The first of them decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chunking {
+    /// One after the other.
+    Stream,
+    /// In chunks that are numbered.
+    Index,
+    /// In chunks that name their first byte.
+    Offset,
+}
+
+impl Chunking {
+    /// The way as it is stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Index => "index",
+            Self::Offset => "offset",
+        }
+    }
+
+    /// The way as it is told.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Stream => "one after the other, at the durable offset",
+            Self::Index => "in chunks with an index",
+            Self::Offset => "in chunks with an offset",
+        }
+    }
+
+    /// What is missing where a chunk is.
+    #[must_use]
+    pub const fn unit(self) -> &'static str {
+        match self {
+            Self::Index => "chunk",
+            Self::Stream | Self::Offset => "byte",
+        }
+    }
+}
+
 /// One stored upload.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(super) struct Row {
@@ -47,9 +95,13 @@ pub(super) struct Row {
     announced_bytes: i64,
     pub(super) expected_sha256: String,
     size_bytes: i64,
-    sha256: String,
+    pub(super) sha256: String,
     created_ms: i64,
     expires_ms: i64,
+    chunking: String,
+    chunk_count: i64,
+    received_bytes: i64,
+    joining: i64,
 }
 
 impl Row {
@@ -75,9 +127,35 @@ impl Row {
         u64::try_from(self.size_bytes).unwrap_or(0)
     }
 
-    pub(super) fn into_upload(self, offset_bytes: u64) -> Result<Upload, Error> {
+    /// How its bytes come; absent before the first.
+    pub(super) fn chunking(&self) -> Result<Option<Chunking>, Error> {
+        if self.chunking.is_empty() {
+            return Ok(None);
+        }
+        let known = [Chunking::Stream, Chunking::Index, Chunking::Offset];
+        known.into_iter().find(|way| way.as_str() == self.chunking).map(Some).ok_or_else(|| self.corrupt())
+    }
+
+    pub(super) fn chunk_count(&self) -> u32 {
+        u32::try_from(self.chunk_count).unwrap_or(0)
+    }
+
+    /// Durable bytes as last noted.
+    pub(super) fn received(&self) -> u64 {
+        u64::try_from(self.received_bytes).unwrap_or(0)
+    }
+
+    /// Whether its chunks are being put together.
+    pub(super) const fn is_joining(&self) -> bool {
+        self.joining != 0
+    }
+
+    pub(super) fn into_upload(self, offset_bytes: u64, received: Vec<Range<u64>>) -> Result<Upload, Error> {
         let state = self.state()?;
         let id = self.id.parse().map_err(|_| self.corrupt())?;
+        let chunking = self.chunking()?.filter(|way| *way != Chunking::Stream);
+        let received_bytes = if chunking.is_some() { self.received() } else { offset_bytes };
+        let chunk_count = self.chunk_count();
         let size_bytes = if state == State::Completed { self.size() } else { self.announced().unwrap_or(0) };
         Ok(Upload {
             id,
@@ -89,6 +167,10 @@ impl Row {
             sha256: self.sha256,
             created_ms: self.created_ms,
             expires_ms: self.expires_ms,
+            received_bytes,
+            chunking,
+            chunk_count,
+            received,
         })
     }
 
@@ -99,6 +181,11 @@ impl Row {
 
 pub(super) async fn find(db: &Database, id: &str) -> Result<Option<Row>, Error> {
     Ok(sqlx::query_as("SELECT * FROM uploads WHERE id = $1").bind(id).fetch_optional(db.pool()).await?)
+}
+
+/// The row as a change sees it.
+pub(super) async fn find_in(tx: &mut AnyConnection, id: &str) -> Result<Option<Row>, Error> {
+    Ok(sqlx::query_as("SELECT * FROM uploads WHERE id = $1").bind(id).fetch_optional(tx).await?)
 }
 
 pub(super) async fn find_by_request(tx: &mut AnyConnection, owner: &str, request_id: &str) -> Result<Option<Row>, Error> {
@@ -127,8 +214,9 @@ pub(super) async fn insert(
     (created_ms, expires_ms): (i64, i64),
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO uploads (id, owner, request_id, fingerprint, filename, state, announced_bytes, expected_sha256, created_ms, expires_ms)
-         VALUES ($1, $2, $3, $4, $5, 'open', $6, $7, $8, $9)",
+        "INSERT INTO uploads (id, owner, request_id, fingerprint, filename, state, announced_bytes, held_bytes, expected_sha256,
+                              created_ms, expires_ms)
+         VALUES ($1, $2, $3, $4, $5, 'open', $6, $6, $7, $8, $9)",
     )
     .bind(id)
     .bind(owner)
@@ -144,8 +232,32 @@ pub(super) async fn insert(
     Ok(())
 }
 
+/// Notes a chunk, and sets the expiry anew.
+pub(super) async fn count_chunk(
+    tx: &mut AnyConnection,
+    id: &str,
+    chunking: Chunking,
+    received: u64,
+    expires_ms: i64,
+) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE uploads SET chunking = $1, chunk_count = chunk_count + 1, received_bytes = $2, expires_ms = $3 WHERE id = $4",
+    )
+    .bind(chunking.as_str())
+    .bind(i64::try_from(received).unwrap_or(i64::MAX))
+    .bind(expires_ms)
+    .bind(id)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// Closes an open upload. `false` when it is not open any more.
 pub(super) async fn close(tx: &mut AnyConnection, id: &str, state: State) -> Result<bool, Error> {
     let query = sqlx::query("UPDATE uploads SET state = $1, doomed = 1 WHERE id = $2 AND state = 'open'");
-    Ok(query.bind(state.as_str()).bind(id).execute(tx).await?.rows_affected() == 1)
+    if query.bind(state.as_str()).bind(id).execute(&mut *tx).await?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    quota::note(tx, id, 0).await?;
+    Ok(true)
 }

@@ -1,6 +1,9 @@
 //! Taking bytes.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use streamgate_core::{Caller, ids::UploadId, time::now_ms};
 use streamgate_store::{BlobKey, ByteStream};
@@ -10,11 +13,18 @@ use crate::{
     engine::{
         Engine, Upload,
         intake::{self, Broke, Limits},
-        rows::{self, Row},
+        quota,
+        rows::{self, Chunking, Row},
         slots::Hold,
         source_key,
     },
 };
+
+/// What has come, as the one range that it is.
+#[allow(clippy::single_range_in_vec_init, reason = "a list of ranges with one in it")]
+pub(super) fn ranges(length: u64) -> Vec<Range<u64>> {
+    if length == 0 { Vec::new() } else { vec![0..length] }
+}
 
 impl Engine {
     /// Appends a client's bytes, and returns when all of them are durable. Runs to its end even when
@@ -40,6 +50,7 @@ impl Engine {
         // Read again: it may have been closed before the slot was taken.
         let row = self.reread(id).await?;
         row.must_be_open()?;
+        self.streams(&row).await?;
         let key = source_key(id.as_str())?;
         let durable = self.durable_length(&key).await?;
         if offset != durable {
@@ -48,17 +59,46 @@ impl Engine {
         hold.hashing.catch_up(&*self.shared.blobs, &key, durable).await?;
         let limits = Limits {
             offset,
-            limit: row.announced().unwrap_or(self.shared.config.max_size_bytes),
+            limit: self.limit_of(&row, offset).await?,
+            exact: None,
+            sha256: None,
             idle: self.shared.config.write_idle_timeout(),
             stop: hold.stop.clone(),
+            room: Arc::clone(&self.shared.room),
         };
         let appended = self.append(&key, body, limits, &mut hold).await;
         // What was written counts, however the stream ended.
         let length = self.durable_length(&key).await?;
         self.shared.metrics.received_bytes.inc_by(length.saturating_sub(offset));
-        self.touch(id).await?;
+        self.touch(&row, length).await?;
         appended?;
-        self.reread(id).await?.into_upload(length)
+        self.reread(id).await?.into_upload(length, ranges(length))
+    }
+
+    /// Sees that bytes may come one after the other, and keeps chunks out from now on.
+    async fn streams(&self, row: &Row) -> Result<(), Error> {
+        match row.chunking()? {
+            Some(Chunking::Stream) => return Ok(()),
+            Some(other) => return Err(Error::OtherWay(other.words())),
+            None => {}
+        }
+        let mut tx = self.shared.db.begin().await?;
+        let set = sqlx::query("UPDATE uploads SET chunking = 'stream' WHERE id = $1 AND chunking IN ('', 'stream')");
+        if set.bind(&row.id).execute(&mut *tx).await?.rows_affected() == 0 {
+            return Err(Error::OtherWay("in chunks"));
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Largest length of the file, as far as the account has room for it.
+    async fn limit_of(&self, row: &Row, offset: u64) -> Result<u64, Error> {
+        if let Some(announced) = row.announced() {
+            return Ok(announced);
+        }
+        let config = &self.shared.config;
+        quota::check_left(&self.shared.db, config, &row.owner, 1).await?;
+        let left = quota::left(&self.shared.db, config, &row.owner).await?;
+        Ok(left.map_or(u64::MAX, |left| offset.saturating_add(left)).min(config.max_size_bytes))
     }
 
     async fn append(&self, key: &BlobKey, body: ByteStream, limits: Limits, hold: &mut Hold) -> Result<(), Error> {
@@ -81,14 +121,18 @@ impl Engine {
         }
     }
 
-    /// Sets the expiry anew.
-    async fn touch(&self, id: &UploadId) -> Result<(), Error> {
+    /// Notes what has come, and sets the expiry anew.
+    async fn touch(&self, row: &Row, length: u64) -> Result<(), Error> {
         let mut tx = self.shared.db.begin().await?;
-        sqlx::query("UPDATE uploads SET expires_ms = $1 WHERE id = $2 AND state = 'open'")
+        sqlx::query("UPDATE uploads SET expires_ms = $1, received_bytes = $2 WHERE id = $3 AND state = 'open'")
             .bind(now_ms().saturating_add(self.shared.config.expire_after()))
-            .bind(id.as_str())
+            .bind(i64::try_from(length).unwrap_or(i64::MAX))
+            .bind(&row.id)
             .execute(&mut *tx)
             .await?;
+        if row.announced().is_none() {
+            quota::note(&mut tx, &row.id, length).await?;
+        }
         Ok(tx.commit().await?)
     }
 

@@ -1,5 +1,6 @@
 //! One upload service on a port of its own, with metadata faked.
 
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
 #![allow(
     clippy::disallowed_methods,
     reason = "this server believes whom the tests claim to be, so that they need no auth service"
@@ -9,7 +10,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -31,7 +32,7 @@ use streamgate_proto::streamgate::{
 use streamgate_store::{BlobKey, BlobStore, Database, Events, Outbox, collect, open_blobs};
 use streamgate_upload::{
     Config, Handler, MIGRATIONS, Metrics,
-    engine::{Engine, Titles},
+    engine::{Engine, Room, Storage, Titles},
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -80,8 +81,25 @@ impl Titles for FakeTitles {
     }
 }
 
+/// A disk with as much room as a test wants.
+#[derive(Debug)]
+pub struct FakeRoom(AtomicU64);
+
+impl FakeRoom {
+    pub fn leave(&self, bytes: u64) {
+        self.0.store(bytes, Ordering::SeqCst);
+    }
+}
+
+impl Room for FakeRoom {
+    fn free_bytes(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::SeqCst))
+    }
+}
+
 pub struct House {
     folder: TempDir,
+    pub room: Arc<FakeRoom>,
     config: Config,
     pub titles: Arc<FakeTitles>,
     pub db: Database,
@@ -98,15 +116,16 @@ impl House {
 
     pub async fn with(config: Config) -> Self {
         let (folder, titles) = (tempfile::tempdir().unwrap(), Arc::new(FakeTitles::default()));
-        let (db, blobs, engine) = build(folder.path(), &config, &titles).await;
+        let room = Arc::new(FakeRoom(AtomicU64::new(u64::MAX)));
+        let (db, blobs, engine) = build(folder.path(), &config, &titles, &room).await;
         let (address, stop) = serve(engine.clone()).await;
-        Self { folder, config, titles, db, engine, blobs, address, stop }
+        Self { folder, room, config, titles, db, engine, blobs, address, stop }
     }
 
     /// Builds the service anew on what is on disk.
     pub async fn restart(&mut self) {
         self.stop.cancel();
-        let (db, blobs, engine) = build(self.folder.path(), &self.config, &self.titles).await;
+        let (db, blobs, engine) = build(self.folder.path(), &self.config, &self.titles, &self.room).await;
         (self.db, self.blobs, self.engine) = (db, blobs, engine);
         (self.address, self.stop) = serve(self.engine.clone()).await;
     }
@@ -138,6 +157,15 @@ impl House {
         self.blobs.seal(&BlobKey::new(format!("sources/{upload_id}")).unwrap()).await.unwrap();
     }
 
+    /// As a completion that was cut short: the chunks are frozen, and some bytes of them are in the file.
+    pub async fn begin_joining(&self, upload_id: &str, joined: &[u8]) {
+        let mut tx = self.db.begin().await.unwrap();
+        sqlx::query("UPDATE uploads SET joining = 1 WHERE id = $1").bind(upload_id).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let key = BlobKey::new(format!("sources/{upload_id}")).unwrap();
+        self.blobs.append(&key, 0, streamgate_store::bytes(joined.to_vec().into())).await.unwrap();
+    }
+
     pub fn stored_files(&self) -> usize {
         count_files(&self.folder.path().join("blobs"))
     }
@@ -163,12 +191,18 @@ fn count_files(folder: &Path) -> usize {
     entries.map(|path| if path.is_dir() { count_files(&path) } else { 1 }).sum()
 }
 
-async fn build(folder: &Path, config: &Config, titles: &Arc<FakeTitles>) -> (Database, Arc<dyn BlobStore>, Engine) {
+async fn build(
+    folder: &Path,
+    config: &Config,
+    titles: &Arc<FakeTitles>,
+    room: &Arc<FakeRoom>,
+) -> (Database, Arc<dyn BlobStore>, Engine) {
     let db = Database::open(&folder.join("db/upload.db"), &MIGRATIONS).await.unwrap();
     let blobs = open_blobs(&folder.join("blobs")).unwrap();
     let outbox = Outbox::new(db.clone(), ServiceName::Upload);
     let titles: Arc<dyn Titles> = titles.clone();
-    let engine = Engine::new(config.clone(), db.clone(), outbox, blobs.clone(), titles, Metrics::default());
+    let storage = Storage { blobs: blobs.clone(), room: room.clone() };
+    let engine = Engine::new(config.clone(), db.clone(), outbox, storage, titles, Metrics::default());
     (db, blobs, engine)
 }
 
@@ -239,7 +273,11 @@ impl Caller {
     }
 
     pub async fn complete(&mut self, upload_id: &str) -> Answer<pb::Upload> {
-        let request = pb::CompleteUploadRequest { upload_id: upload_id.into() };
+        self.complete_as(upload_id, "").await
+    }
+
+    pub async fn complete_as(&mut self, upload_id: &str, sha256: &str) -> Answer<pb::Upload> {
+        let request = pb::CompleteUploadRequest { upload_id: upload_id.into(), sha256: sha256.into() };
         Ok(self.client.complete_upload(request).await?.into_inner().upload.unwrap())
     }
 
