@@ -47,6 +47,11 @@ impl Route {
         Self { name, url, channel, breaker: Breaker::new(), methods }
     }
 
+    /// A route to one instance of the same service.
+    pub(crate) fn to_instance(&self, url: String, channel: Channel) -> Self {
+        Self::new(self.name, url, channel, Arc::clone(&self.methods))
+    }
+
     pub(crate) fn url(&self) -> &str {
         &self.url
     }

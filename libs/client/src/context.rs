@@ -51,6 +51,25 @@ impl RequestContext {
         CURRENT.try_with(Clone::clone).ok()
     }
 
+    /// The trace that the request belongs to, as 32 hex digits.
+    #[must_use]
+    pub fn trace_id(&self) -> &str {
+        &self.trace_id
+    }
+
+    /// The same request in the trace of `span`, when spans are exported: its id is then the one that
+    /// the collector knows.
+    #[must_use]
+    pub fn in_trace_of(mut self, span: &tracing::Span) -> Self {
+        let context = span.context();
+        let span = context.span().span_context().clone();
+        if span.is_valid() {
+            self.trace_id = span.trace_id().to_string();
+            self.flags = format!("{:02x}", span.trace_flags().to_u8());
+        }
+        self
+    }
+
     /// The request's place in its trace, as W3C writes it, with a new span id.
     #[must_use]
     pub fn traceparent(&self) -> String {

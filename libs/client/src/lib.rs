@@ -9,6 +9,7 @@ mod breaker;
 mod channel;
 pub mod context;
 mod credential;
+mod instances;
 mod keys;
 mod mesh;
 mod methods;

@@ -76,7 +76,7 @@ impl MeshBuilder {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the one place that makes channels")]
-fn connect_lazily(url: &str) -> Option<Channel> {
+pub(crate) fn connect_lazily(url: &str) -> Option<Channel> {
     let has_authority = url.strip_prefix("http://").is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@']));
     if !has_authority {
         return None;
@@ -156,7 +156,7 @@ impl Mesh {
         &self.shared.api_keys
     }
 
-    fn route(&self, name: ServiceName) -> &Arc<Route> {
+    pub(crate) fn route(&self, name: ServiceName) -> &Arc<Route> {
         // `build` makes a route for each of `ServiceName::ALL`.
         &self.shared.routes[&name]
     }

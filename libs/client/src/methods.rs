@@ -4,10 +4,8 @@ use std::collections::HashMap;
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
+use streamgate_core::access::only_reads;
 use streamgate_proto::FILE_DESCRIPTOR_SET;
-
-/// Verbs of calls that change nothing, so they may be sent twice.
-const READING_VERBS: [&str; 9] = ["Get", "List", "Search", "Resolve", "Verify", "Evaluate", "Explain", "Authenticate", "Deliver"];
 
 /// How a method is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +29,7 @@ impl Methods {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     let unary = !method.client_streaming() && !method.server_streaming();
-                    let repeatable = READING_VERBS.iter().any(|verb| method.name().starts_with(verb));
+                    let repeatable = only_reads(&path);
                     methods.insert(path, Method { unary, repeatable });
                 }
             }

@@ -7,6 +7,33 @@ use crate::{
     error::{ErrorKind, Failure},
 };
 
+/// First words of the names of calls that change nothing, so that they may be repeated and need
+/// no entry in the audit log.
+const READING_VERBS: [&str; 13] = [
+    "Get",
+    "List",
+    "Search",
+    "Read",
+    "Resolve",
+    "Verify",
+    "Evaluate",
+    "Explain",
+    "Authenticate",
+    "Check",
+    "Watch",
+    "Wait",
+    "Deliver",
+];
+
+/// Whether a call changes nothing that its caller could see, by the verb its name begins with.
+#[must_use]
+pub fn only_reads(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    READING_VERBS
+        .iter()
+        .any(|verb| name.strip_prefix(verb).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_lowercase())))
+}
+
 /// The least a caller must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -118,6 +145,16 @@ mod tests {
         let edge = Identity::Service { name: ServiceName::ApiGateway, on_behalf_of: Some(account(Role::Viewer)) };
         assert!(Access::Creator.admit(&caller(edge.clone())).is_err());
         assert!(Access::Viewer.admit(&caller(edge)).is_ok());
+    }
+
+    #[test]
+    fn a_call_only_reads_when_its_name_begins_with_a_reading_verb() {
+        for path in ["/streamgate.auth.v1.AuthService/GetJwks", "/streamgate.events.v1.EventService/Deliver", "/a.B/Get"] {
+            assert!(only_reads(path), "{path}");
+        }
+        for path in ["/streamgate.auth.v1.AuthService/Login", "/a.B/Getaway", "/a.B/Listen", "", "/a.Get/Set"] {
+            assert!(!only_reads(path), "{path}");
+        }
     }
 
     #[test]

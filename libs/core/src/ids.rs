@@ -99,6 +99,26 @@ id!(
     /// An event; a consumer that has seen it does nothing. Ordered by time.
     EventId, "evt", now_v7
 );
+id!(
+    /// An endpoint that events are sent to. Ordered by time.
+    WebhookId, "whk", now_v7
+);
+id!(
+    /// One event on its way to one endpoint. Ordered by time.
+    DeliveryId, "dlv", now_v7
+);
+id!(
+    /// An alert. Ordered by time.
+    AlertId, "alr", now_v7
+);
+id!(
+    /// A line of the log. Ordered by time.
+    LogLineId, "log", now_v7
+);
+id!(
+    /// An entry of the audit log. Ordered by time.
+    AuditEntryId, "aud", now_v7
+);
 
 #[cfg(test)]
 mod tests {

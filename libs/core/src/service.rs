@@ -74,17 +74,29 @@ impl ServiceName {
     /// The gRPC service it is known by, such as `streamgate.upload.v1.UploadService`.
     #[must_use]
     pub const fn grpc_service(self) -> &'static str {
+        self.grpc_services()[0]
+    }
+
+    /// Every contract it serves that callers from outside may use; the first is [`Self::grpc_service`].
+    #[must_use]
+    pub const fn grpc_services(self) -> &'static [&'static str] {
         match self {
-            Self::ApiGateway => "streamgate.gateway.v1.GatewayService",
-            Self::Upload => "streamgate.upload.v1.UploadService",
-            Self::Transcoder => "streamgate.transcoder.v1.TranscoderService",
-            Self::Streaming => "streamgate.streaming.v1.StreamingService",
-            Self::Metadata => "streamgate.metadata.v1.MetadataService",
-            Self::Cache => "streamgate.cache.v1.CacheService",
-            Self::Auth => "streamgate.auth.v1.AuthService",
-            Self::Worker => "streamgate.worker.v1.WorkerService",
-            Self::Monitor => "streamgate.monitor.v1.MonitorService",
+            Self::ApiGateway => &["streamgate.gateway.v1.GatewayService"],
+            Self::Upload => &["streamgate.upload.v1.UploadService"],
+            Self::Transcoder => &["streamgate.transcoder.v1.TranscoderService"],
+            Self::Streaming => &["streamgate.streaming.v1.StreamingService"],
+            Self::Metadata => &["streamgate.metadata.v1.MetadataService"],
+            Self::Cache => &["streamgate.cache.v1.CacheService"],
+            Self::Auth => &["streamgate.auth.v1.AuthService"],
+            Self::Worker => &["streamgate.worker.v1.WorkerService", "streamgate.worker.v1.WebhookService"],
+            Self::Monitor => &["streamgate.monitor.v1.MonitorService", "streamgate.audit.v1.AuditService", "streamgate.events.v1.EventAdminService"],
         }
+    }
+
+    /// The service that serves a contract such as `streamgate.upload.v1.UploadService`.
+    #[must_use]
+    pub fn of_grpc_service(service: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|name| name.grpc_services().contains(&service))
     }
 }
 

@@ -22,12 +22,29 @@ impl Gatekeeper {
     /// A path of no contract passes without a caller: health, reflection, and what tonic itself
     /// answers as unimplemented. Handlers of ours can't run there, since each RPC of a contract
     /// declares its access.
-    pub(crate) async fn admit(&self, parts: &mut Parts, context: &RequestContext) -> Result<(), Failure> {
-        let Some(access) = Access::of_method(parts.uri.path()) else { return Ok(()) };
-        let identity = self.authenticator.authenticate(&parts.headers).await?;
+    ///
+    /// # Errors
+    /// Why the call is refused, and who made it, if that is known.
+    pub(crate) async fn admit(&self, parts: &mut Parts, context: &RequestContext) -> Result<Option<Caller>, Refused> {
+        let Some(access) = Access::of_method(parts.uri.path()) else { return Ok(None) };
+        let authenticated = self.authenticator.authenticate(&parts.headers).await;
+        let identity = authenticated.map_err(|failure| Refused { caller: None, failure })?;
         let caller = Caller { identity, request_id: context.request_id.clone() };
-        access.admit(&caller)?;
-        parts.extensions.insert(caller);
-        Ok(())
+        match access.admit(&caller) {
+            Ok(()) => {
+                parts.extensions.insert(caller.clone());
+                Ok(Some(caller))
+            }
+            Err(failure) => Err(Refused { caller: Some(caller), failure }),
+        }
     }
+}
+
+/// A call that does not reach its handler.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// Who made it, if that is known.
+    pub(crate) caller: Option<Caller>,
+    /// Why.
+    pub(crate) failure: Failure,
 }

@@ -9,11 +9,13 @@ use streamgate_client::Mesh;
 use streamgate_core::ServiceName;
 use tokio_util::sync::CancellationToken;
 
-use crate::Metrics;
+use crate::{Metrics, Stores, stores::Needs};
 
 /// Everything a service is given when it is built.
 #[derive(Debug)]
 pub struct Boot<C> {
+    pub(crate) name: ServiceName,
+    pub(crate) needs: Needs,
     /// Its own section of the configuration, valid.
     pub config: C,
     /// What all services know.
@@ -39,6 +41,8 @@ pub struct Common {
     pub chains: BTreeMap<u64, Vec<String>>,
     /// Where Redis is, if there is one.
     pub redis: crate::RedisConfig,
+    /// Servers that keep rows and blobs, if any; see [`Boot::database`] and [`Boot::blobs`].
+    pub stores: Stores,
 }
 
 impl Common {

@@ -10,7 +10,8 @@ use tonic::Status;
 use tower::Service as _;
 
 use crate::{
-    access::Gatekeeper,
+    access::{Gatekeeper, Refused},
+    audit::{Auditor, Watched},
     observe::{Observer, Protocol},
 };
 
@@ -22,6 +23,8 @@ pub(crate) struct Dispatch {
     pub(crate) grpc_fallback: Option<Router>,
     pub(crate) http: Router,
     pub(crate) gatekeeper: Gatekeeper,
+    /// Absent where nothing is noted: a service that a test built by hand.
+    pub(crate) auditor: Option<Auditor>,
     pub(crate) observer: Observer,
 }
 
@@ -48,20 +51,40 @@ impl Dispatch {
                 let message = "this port speaks gRPC; gRPC-Web is spoken at the gateway";
                 Status::from(Failure::new(ErrorKind::NotFound, "grpc_web_elsewhere", message)).into_http()
             }
-            (Protocol::Grpc, _) => rpc(self.grpc, &self.gatekeeper, request, &context).await,
+            (Protocol::Grpc, _) => rpc(self.grpc, &self.gatekeeper, self.auditor.as_ref(), request, &context).await,
         }
     }
 }
 
-async fn rpc(routes: Router, gatekeeper: &Gatekeeper, request: Request<Body>, context: &RequestContext) -> Response<Body> {
+async fn rpc(
+    routes: Router,
+    gatekeeper: &Gatekeeper,
+    auditor: Option<&Auditor>,
+    request: Request<Body>,
+    context: &RequestContext,
+) -> Response<Body> {
     let (mut parts, body) = request.into_parts();
-    if let Err(failure) = gatekeeper.admit(&mut parts, context).await {
-        return Status::from(failure).into_http();
-    }
-    let timeout = parts.headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_grpc_timeout);
-    let answer = answer(routes, Request::from_parts(parts, body));
+    let watched = auditor.and_then(|auditor| Watched::new(auditor, parts.uri.path(), &context.request_id));
+    let caller = match gatekeeper.admit(&mut parts, context).await {
+        Ok(caller) => caller,
+        Err(Refused { caller, failure }) => {
+            if let Some(watched) = watched {
+                watched.refused(caller.as_ref(), &failure, body).await;
+            }
+            return Status::from(failure).into_http();
+        }
+    };
+    let Some(watched) = watched else { return within_deadline(routes, Request::from_parts(parts, body)).await };
+    let request = Request::from_parts(parts, watched.body(body));
+    let response = within_deadline(routes, request).await;
+    watched.answered(caller.as_ref(), response).await
+}
+
+/// The caller does not wait longer than it says, so neither does the handler.
+async fn within_deadline(routes: Router, request: Request<Body>) -> Response<Body> {
+    let timeout = request.headers().get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_grpc_timeout);
+    let answer = answer(routes, request);
     let Some(timeout) = timeout else { return answer.await };
-    // The caller does not wait longer, so neither does the handler.
     tokio::time::timeout(timeout, answer).await.unwrap_or_else(|_| {
         Status::from(Failure::new(ErrorKind::DeadlineExceeded, "deadline_exceeded", "the call took longer than its deadline"))
             .into_http()

@@ -1,6 +1,6 @@
 //! Several services, or one, in one process: up in order, down in reverse.
 
-use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use futures::future::{BoxFuture, join_all};
 use streamgate_client::{BadTarget, Mesh};
@@ -8,13 +8,17 @@ use streamgate_core::ServiceName;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     App, Boot, BoxError, Common, ConfigError, ConfigSource, Metrics, Service,
+    audit::Auditor,
     config::Settings,
-    server, storage,
+    logs::{self, Waiting},
+    server, starting, storage,
+    stores::{Needs, chain},
     telemetry::Telemetry,
     unit::{Unit, UnitParts},
 };
@@ -78,8 +82,13 @@ impl From<BadTarget> for StartError {
     }
 }
 
+/// A service that takes longer to build answers meanwhile that it is not ready.
+const PATIENCE: std::time::Duration = std::time::Duration::from_millis(300);
+
 /// What every service is built from, whatever its configuration type.
 struct Parts {
+    name: ServiceName,
+    needs: Needs,
     common: Common,
     mesh: Mesh,
     metrics: Metrics,
@@ -124,8 +133,8 @@ impl Host {
             configure: Box::new(|settings| {
                 let config = settings.section::<A::Config>(A::NAME)?;
                 Ok(Box::new(move |parts: Parts| {
-                    let Parts { common, mesh, metrics, stop } = parts;
-                    A::build(Boot { config, common, mesh, metrics, stop })
+                    let Parts { name, needs, common, mesh, metrics, stop } = parts;
+                    A::build(Boot { name, needs, config, common, mesh, metrics, stop })
                 }))
             }),
         });
@@ -157,11 +166,16 @@ impl Host {
         let mesh = mesh(&settings, &addrs)?;
         let common = common(&settings, &mesh);
         let mut running = Running::new(addrs, mesh, &settings);
-        for (name, build) in builds {
-            if let Err(error) = running.build(name, build, common.clone(), &mut listeners).await {
-                running.stop().await;
-                return Err(error);
-            }
+        running.audited_in = Some(settings.data_dir.clone());
+        let built = builds.into_iter().map(|(name, build)| {
+            let listener = listeners.remove(&name).map(|(listener, _)| listener);
+            running.build(name, build, common.clone(), listener)
+        });
+        // All at once: each may wait for a server of its own.
+        let built = join_all(built).await;
+        if let Err(error) = running.adopt(built) {
+            running.stop().await;
+            return Err(error);
         }
         running.announce().await;
         Ok(running)
@@ -187,20 +201,20 @@ impl Host {
     }
 
     async fn run_with(self, settings: Settings) -> ExitCode {
-        let process = match self.planned.as_slice() {
-            [only] => only.name.as_str(),
-            _ => "streamgate",
+        let (process, service) = match self.planned.as_slice() {
+            [only] => (only.name.as_str(), only.name),
+            _ => ("streamgate", ServiceName::ApiGateway),
         };
-        let telemetry = match Telemetry::install(&settings.log, &settings.telemetry, process) {
-            Ok(telemetry) => telemetry,
+        let (telemetry, waiting) = match Telemetry::install(&settings.log, &settings.telemetry, process, service) {
+            Ok(installed) => installed,
             Err(error) => return refuse(&StartError::Config(error)),
         };
-        let code = self.run_until_told(settings).await;
+        let code = self.run_until_told(settings, service, waiting).await;
         telemetry.flush().await;
         code
     }
 
-    async fn run_until_told(self, settings: Settings) -> ExitCode {
+    async fn run_until_told(self, settings: Settings, service: ServiceName, waiting: Option<Waiting>) -> ExitCode {
         let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
             return refuse(&StartError::Port("signals can't be received".to_owned()));
         };
@@ -212,6 +226,7 @@ impl Host {
             },
             _ = told() => return ExitCode::from(INTERRUPTED),
         };
+        let shipping = waiting.map(|waiting| Shipping::start(waiting, running.mesh().as_service(service)));
         let failed = tokio::select! {
             signal = told() => { tracing::info!(signal, "stopping"); false }
             () = running.failed() => true,
@@ -220,7 +235,29 @@ impl Host {
             () = running.stop() => {}
             signal = told() => { tracing::info!(signal, "stopping at once"); return ExitCode::from(INTERRUPTED) }
         }
+        if let Some(shipping) = shipping {
+            shipping.stop().await;
+        }
         if failed { ExitCode::from(EX_SOFTWARE) } else { ExitCode::SUCCESS }
+    }
+}
+
+/// Log lines on their way to the monitor.
+struct Shipping {
+    task: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Shipping {
+    fn start(waiting: Waiting, mesh: Mesh) -> Self {
+        let stop = CancellationToken::new();
+        Self { task: tokio::spawn(logs::ship(waiting, mesh, stop.clone())), stop }
+    }
+
+    /// Sends what is left. The monitor may be gone, so nothing hangs on it.
+    async fn stop(self) {
+        self.stop.cancel();
+        let _ended = self.task.await;
     }
 }
 
@@ -256,6 +293,7 @@ fn common(settings: &Settings, mesh: &Mesh) -> Common {
         operator_wallets: settings.operator_wallets.clone(),
         chains: settings.chains.clone(),
         redis: settings.redis.clone(),
+        stores: settings.stores.clone(),
     }
 }
 
@@ -274,32 +312,65 @@ pub struct Running {
     fatal: CancellationToken,
     notice: std::time::Duration,
     grace: std::time::Duration,
+    /// The data folder where calls are noted; absent for a service that a test built by hand.
+    audited_in: Option<PathBuf>,
 }
 
 impl Running {
     fn new(addrs: BTreeMap<ServiceName, SocketAddr>, mesh: Mesh, settings: &Settings) -> Self {
         let (notice, grace) = (settings.notice(), settings.grace());
-        Self { addrs, mesh, units: Vec::new(), fatal: CancellationToken::new(), notice, grace }
+        Self { addrs, mesh, units: Vec::new(), fatal: CancellationToken::new(), notice, grace, audited_in: None }
+    }
+
+    /// Keeps what was built; the first error, if there is one.
+    fn adopt(&mut self, built: Vec<Result<Unit, StartError>>) -> Result<(), StartError> {
+        let mut outcome = Ok(());
+        for unit in built {
+            match unit {
+                Ok(unit) => self.units.push(unit),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        outcome
     }
 
     async fn build(
-        &mut self,
+        &self,
         name: ServiceName,
         build: Build,
         common: Common,
-        listeners: &mut BTreeMap<ServiceName, (TcpListener, SocketAddr)>,
-    ) -> Result<(), StartError> {
-        let Some((listener, _)) = listeners.remove(&name) else {
-            return Err(StartError::Build { name, reason: "it was added twice".to_owned() });
-        };
+        listener: Option<TcpListener>,
+    ) -> Result<Unit, StartError> {
+        let failed = |reason: String| StartError::Build { name, reason };
+        let mut listener = listener.ok_or_else(|| failed("it was added twice".to_owned()))?;
+        let needs = Needs::default();
         let (metrics, stop) = (Metrics::new(name), CancellationToken::new());
         let mesh = self.mesh.as_service(name);
-        let parts = Parts { common, mesh: mesh.clone(), metrics: metrics.clone(), stop: stop.clone() };
-        let service = build(parts).await.map_err(|error| StartError::Build { name, reason: chain(error.as_ref()) })?;
-        let parts = UnitParts { name, listener, mesh, metrics, stop, fatal: self.fatal.clone(), grace: self.grace };
-        let unit = Unit::serve(parts, service).await.map_err(|reason| StartError::Build { name, reason })?;
-        self.units.push(unit);
-        Ok(())
+        let parts =
+            Parts { name, needs: needs.clone(), common, mesh: mesh.clone(), metrics: metrics.clone(), stop: stop.clone() };
+        let mut building = build(parts);
+        let built = match tokio::time::timeout(PATIENCE, &mut building).await {
+            Ok(built) => built,
+            Err(_) => {
+                let lent = starting::answer(listener, name, needs.clone()).map_err(|error| failed(error.to_string()))?;
+                let (own, _answering) = lent;
+                listener = own;
+                building.await
+            }
+        };
+        let mut service = built.map_err(|error| failed(chain(error.as_ref())))?;
+        service.checks.extend(needs.take());
+        let auditor = self.auditor(name, &metrics)?;
+        let parts = UnitParts { name, listener, mesh, metrics, stop, fatal: self.fatal.clone(), grace: self.grace, auditor };
+        Unit::serve(parts, service).await.map_err(failed)
+    }
+
+    fn auditor(&self, name: ServiceName, metrics: &Metrics) -> Result<Option<Auditor>, StartError> {
+        let Some(folder) = &self.audited_in else { return Ok(None) };
+        let opened = Auditor::open(folder, name, metrics);
+        let failed =
+            |error| StartError::DataFolder(format!("the audit log of {name} can't be written in {}: {error}", folder.display()));
+        opened.map(Some).map_err(failed)
     }
 
     async fn announce(&self) {
@@ -322,8 +393,8 @@ impl Running {
         let addr = listener.local_addr().map_err(|error| StartError::Port(error.to_string()))?;
         let mut running = Self::new(BTreeMap::from([(name, addr)]), mesh, settings);
         let build: Build = Box::new(move |_| Box::pin(async move { Ok(service) }));
-        let mut listeners = BTreeMap::from([(name, (listener, addr))]);
-        running.build(name, build, Common::default(), &mut listeners).await?;
+        let unit = running.build(name, build, Common::default(), Some(listener)).await?;
+        running.units.push(unit);
         running.announce().await;
         Ok(running)
     }
@@ -360,10 +431,4 @@ impl Running {
         join_all(edge.into_iter().rev().map(Unit::stop)).await;
         join_all(behind.into_iter().rev().map(Unit::stop)).await;
     }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

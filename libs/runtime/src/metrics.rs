@@ -13,6 +13,8 @@ use prometheus_client::{
 };
 use streamgate_core::ServiceName;
 
+use crate::process::ProcessMetrics;
+
 /// The registry behind a service's `/metrics`. Every name gets the prefix `streamgate_`, and a
 /// counter the suffix `_total`. Cheap to clone.
 #[derive(Clone)]
@@ -23,7 +25,9 @@ impl Metrics {
     #[must_use]
     pub fn new(name: ServiceName) -> Self {
         let label = (Cow::Borrowed("service"), Cow::Borrowed(name.as_str()));
-        Self(Arc::new(Mutex::new(Registry::with_prefix_and_labels("streamgate", [label].into_iter()))))
+        let mut registry = Registry::with_prefix_and_labels("streamgate", [label].into_iter());
+        registry.register_collector(Box::new(ProcessMetrics));
+        Self(Arc::new(Mutex::new(registry)))
     }
 
     /// Gives access to the registry itself.

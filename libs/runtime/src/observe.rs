@@ -41,6 +41,16 @@ pub(crate) enum Protocol {
     Http,
 }
 
+impl Protocol {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::GrpcWeb => "grpc-web",
+            Self::Http => "http",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
     /// Path of the RPC, or the HTTP method: never a path that callers choose.
@@ -89,9 +99,10 @@ impl Observer {
         if let Some(id) = &id {
             request.headers_mut().insert(REQUEST_ID_HEADER, id.clone());
         }
-        request.extensions_mut().insert(context.clone());
         let method = method_label(protocol, &request);
-        let span = self.span(method, &context, request.headers());
+        let span = self.span(protocol, method, &context, request.headers());
+        let context = context.in_trace_of(&span);
+        request.extensions_mut().insert(context.clone());
         let work = context.clone().scope(handler(request, context.clone())).instrument(span.clone());
         let mut response = match AssertUnwindSafe(work).catch_unwind().await {
             Ok(response) => response,
@@ -108,8 +119,18 @@ impl Observer {
         response.map(|body| Body::new(Noted { body, note: Some(note) }))
     }
 
-    fn span(&self, method: &'static str, context: &RequestContext, headers: &HeaderMap) -> Span {
-        let span = tracing::info_span!("request", service = %self.name, method, request_id = %context.request_id);
+    fn span(&self, protocol: Protocol, method: &'static str, context: &RequestContext, headers: &HeaderMap) -> Span {
+        let span = tracing::info_span!(
+            "request",
+            otel.name = method,
+            otel.kind = "server",
+            otel.status_code = tracing::field::Empty,
+            service = %self.name,
+            method,
+            protocol = protocol.as_str(),
+            code = tracing::field::Empty,
+            request_id = %context.request_id,
+        );
         if headers.contains_key(TRACEPARENT_HEADER) {
             let parent = TraceContextPropagator::new().extract(&Headers(headers));
             // Fails when spans are not exported, and then nobody needs a parent.
@@ -186,6 +207,10 @@ impl Note {
         count.get_or_create(&labels).inc();
         seconds.get_or_create(&labels).observe(elapsed.as_secs_f64());
         let latency_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        self.span.record("code", code);
+        if !is_fine {
+            self.span.record("otel.status_code", "ERROR");
+        }
         self.span.in_scope(|| {
             if is_fine {
                 tracing::debug!(code, latency_us, complete, "answered");

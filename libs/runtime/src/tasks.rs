@@ -3,6 +3,7 @@
 use std::{borrow::Cow, panic::AssertUnwindSafe, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
+use streamgate_core::ServiceName;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -107,9 +108,9 @@ pub(crate) struct Task {
 impl Task {
     /// Runs until the task ends well, or the service stops, or its failure must stop the process:
     /// then `fatal` is cancelled.
-    pub(crate) async fn run(self, stop: CancellationToken, fatal: CancellationToken) {
+    pub(crate) async fn run(self, service: ServiceName, stop: CancellationToken, fatal: CancellationToken) {
         let Self { name, on_failure, mut body } = self;
-        let span = tracing::info_span!("task", name = %name);
+        let span = tracing::info_span!("task", service = %service, name = %name);
         let mut wait = FIRST_WAIT;
         loop {
             let (attempt, maker) = match body {

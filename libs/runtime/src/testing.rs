@@ -6,7 +6,9 @@ use streamgate_client::{Mesh, MeshSecret};
 use streamgate_core::ServiceName;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Boot, Common, ConfigSource, Metrics, Running, Service, StartError, config::Settings, server, storage};
+use crate::{
+    Boot, Common, ConfigSource, Metrics, Running, Service, StartError, config::Settings, server, storage, stores::Needs,
+};
 
 /// A secret that tests share.
 const SECRET: &[u8] = b"a secret that only tests share";
@@ -37,7 +39,8 @@ pub fn mesh(own: ServiceName, targets: &[(ServiceName, String)]) -> Result<Mesh,
 pub fn boot<C>(own: ServiceName, config: C, data_dir: &Path) -> Result<Boot<C>, StartError> {
     storage::prepare(data_dir)?;
     let common = Common { data_dir: data_dir.to_owned(), public_url: "http://localhost:9090".to_owned(), ..Common::default() };
-    Ok(Boot { config, common, mesh: mesh(own, &[])?, metrics: Metrics::new(own), stop: CancellationToken::new() })
+    let (name, needs) = (own, Needs::default());
+    Ok(Boot { name, needs, config, common, mesh: mesh(own, &[])?, metrics: Metrics::new(own), stop: CancellationToken::new() })
 }
 
 /// Serves one service on a loopback port that the system chooses. `Running::mesh` reaches it.

@@ -16,7 +16,15 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::RoutesBuilder;
 
-use crate::{Metrics, Service, access::Gatekeeper, dispatch::Dispatch, health::Health, observe::Observer, server};
+use crate::{
+    Metrics, Service,
+    access::Gatekeeper,
+    audit::{self, Auditor},
+    dispatch::Dispatch,
+    health::Health,
+    observe::Observer,
+    server,
+};
 
 /// Contracts that every service serves beside its own.
 const HEALTH: &str = "grpc.health.v1.Health";
@@ -33,6 +41,8 @@ pub(crate) struct UnitParts {
     /// Cancelled when a task failed that the process can't do without.
     pub(crate) fatal: CancellationToken,
     pub(crate) grace: Duration,
+    /// Notes who did what; absent in a service that a test built by hand.
+    pub(crate) auditor: Option<Auditor>,
 }
 
 /// A service with its listener, its connections and its tasks.
@@ -52,7 +62,7 @@ pub(crate) struct Unit {
 impl Unit {
     /// Serves the service; it is not ready yet.
     pub(crate) async fn serve(parts: UnitParts, service: Service) -> Result<Self, String> {
-        let UnitParts { name, listener, mesh, metrics, stop, fatal, grace } = parts;
+        let UnitParts { name, listener, mesh, metrics, stop, fatal, grace, auditor } = parts;
         let Service { mut routes, grpc_names, http, grpc_fallback, tasks, on_stop, checks, authenticator } = service;
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let health = Health::starting(name, checks, grpc_names.clone(), metrics.clone(), reporter).await;
@@ -65,13 +75,17 @@ impl Unit {
             grpc_fallback,
             http: http.map_or_else(|| own.clone(), |routes: Router| own.clone().fallback_service(routes)),
             gatekeeper: Gatekeeper::new(authenticator.unwrap_or_else(|| mesh.authenticator())),
+            auditor: auditor.clone(),
             observer: Observer::new(name, &metrics),
         };
         let server = tokio::spawn(server::serve(listener, dispatch, stop.clone(), grace));
         let (tracker, kill) = (TaskTracker::new(), CancellationToken::new());
         tracker.spawn(Arc::clone(&health).keep_following(stop.clone()));
+        if let Some(auditor) = auditor {
+            tracker.spawn(audit::ship(auditor, mesh.clone(), stop.clone()));
+        }
         for task in tasks {
-            let (task, kill) = (task.run(stop.clone(), fatal.clone()), kill.clone());
+            let (task, kill) = (task.run(name, stop.clone(), fatal.clone()), kill.clone());
             tracker.spawn(async move { kill.run_until_cancelled(task).await });
         }
         tracker.close();

@@ -1,33 +1,54 @@
 //! Decode, call, encode.
 
-use streamgate_core::{ServiceName, time::to_timestamp};
+use futures::StreamExt as _;
+use streamgate_core::{
+    Caller, Failure, Identity, ServiceName,
+    ids::AlertId,
+    time::{now_ms, to_timestamp},
+};
 use streamgate_proto::streamgate::monitor::v1::{self as pb, monitor_service_server::MonitorService};
-use tonic::{Request, Response, Status};
+use streamgate_runtime::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    Error,
-    engine::{Sample, Seen, ServiceHealth, State},
+    Error, Metrics,
+    codec::{self, encode_alert, encode_health, encode_line, encode_rule, encode_system},
+    engine::{
+        Seen, SystemWatch,
+        alerts::{AlertStore, Evaluator},
+        logs::{Logs, MAX_BATCH},
+    },
 };
+
+/// Characters of the note of an acknowledgement.
+const MAX_NOTE_CHARS: usize = 500;
 
 /// The service as gRPC sees it.
 #[derive(Debug, Clone)]
 pub struct Handler {
-    seen: Seen,
+    /// Health and metrics.
+    pub seen: Seen,
+    /// The machine.
+    pub system: SystemWatch,
+    /// Alerts.
+    pub alerts: AlertStore,
+    /// Rules.
+    pub evaluator: Evaluator,
+    /// The log.
+    pub logs: Logs,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Ends calls that would stay open, so that they do not hold up a drain.
+    pub stop: CancellationToken,
 }
 
 impl Handler {
-    /// Answers from what was `seen`.
-    #[must_use]
-    pub const fn new(seen: Seen) -> Self {
-        Self { seen }
-    }
-
     fn metrics_of(&self, service: ServiceName) -> pb::ServiceMetrics {
-        let scrape = self.seen.scrape(service);
         pb::ServiceMetrics {
             service: service.to_string(),
-            scrape_time: scrape.as_ref().map(|scrape| to_timestamp(scrape.at_ms)),
-            samples: scrape.map(|scrape| scrape.samples.iter().map(encode_sample).collect()).unwrap_or_default(),
+            scrape_time: self.seen.scraped_ms(service).map(to_timestamp),
+            samples: self.seen.samples(service).into_iter().map(codec::encode_sample).collect(),
+            requests: self.seen.requests(service).map(codec::encode_requests),
         }
     }
 }
@@ -47,26 +68,65 @@ impl MonitorService for Handler {
         } else {
             vec![self.metrics_of(name.parse().map_err(Error::UnknownService)?)]
         };
-        Ok(Response::new(pb::GetMetricsResponse { services }))
+        Ok(Response::new(pb::GetMetricsResponse { services, system: Some(encode_system(&self.system.latest())) }))
     }
-}
 
-fn encode_health(health: ServiceHealth) -> pb::ServiceHealth {
-    let state = match health.state {
-        State::Unknown => pb::HealthState::Unspecified,
-        State::Serving => pb::HealthState::Serving,
-        State::NotServing => pb::HealthState::NotServing,
-        State::Unreachable => pb::HealthState::Unreachable,
-    };
-    pb::ServiceHealth {
-        service: health.service.to_string(),
-        state: state.into(),
-        latency_ms: u32::try_from(health.latency.as_millis()).unwrap_or(u32::MAX),
-        since: Some(to_timestamp(health.since_ms)),
-        detail: health.detail,
+    async fn list_alerts(&self, request: Request<pb::ListAlertsRequest>) -> Result<Response<pb::ListAlertsResponse>, Status> {
+        let request = request.into_inner();
+        let state = codec::decode_alert_state(request.state)?;
+        let (alerts, next_page_token) = self.alerts.list(state, &request.rule, request.page_size, &request.page_token).await?;
+        Ok(Response::new(pb::ListAlertsResponse { alerts: alerts.into_iter().map(encode_alert).collect(), next_page_token }))
     }
-}
 
-fn encode_sample(sample: &Sample) -> pb::Sample {
-    pb::Sample { name: sample.name.clone(), labels: sample.labels.clone().into_iter().collect(), value: sample.value }
+    async fn acknowledge_alert(
+        &self,
+        request: Request<pb::AcknowledgeAlertRequest>,
+    ) -> Result<Response<pb::AcknowledgeAlertResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let id: AlertId = request.alert_id.parse().map_err(|bad| Failure::invalid_field("alert_id", format!("{bad}")))?;
+        if request.note.chars().count() > MAX_NOTE_CHARS || request.note.contains('\0') {
+            return Err(Failure::invalid_field("note", format!("must be at most {MAX_NOTE_CHARS} characters of text")).into());
+        }
+        let by = caller.account().map_or_else(|| "a service".to_owned(), |account| account.id.to_string());
+        let alert = self.alerts.acknowledge(&id, &by, &request.note, now_ms()).await?;
+        Ok(Response::new(pb::AcknowledgeAlertResponse { alert: Some(encode_alert(alert)) }))
+    }
+
+    async fn list_alert_rules(
+        &self,
+        _: Request<pb::ListAlertRulesRequest>,
+    ) -> Result<Response<pb::ListAlertRulesResponse>, Status> {
+        let rules = self.evaluator.rules().await.into_iter().map(encode_rule).collect();
+        Ok(Response::new(pb::ListAlertRulesResponse { rules }))
+    }
+
+    async fn search_logs(&self, request: Request<pb::SearchLogsRequest>) -> Result<Response<pb::SearchLogsResponse>, Status> {
+        let request = request.into_inner();
+        let (size, token) = (request.page_size, request.page_token.clone());
+        let (lines, next_page_token) = self.logs.search(&codec::decode_search(request)?, size, &token).await?;
+        Ok(Response::new(pb::SearchLogsResponse { lines: lines.into_iter().map(encode_line).collect(), next_page_token }))
+    }
+
+    async fn push_logs(
+        &self,
+        request: Request<Streaming<pb::PushLogsRequest>>,
+    ) -> Result<Response<pb::PushLogsResponse>, Status> {
+        // The name in a line is the sender's word, and the sender has proved that it is of the mesh.
+        let sender = match Caller::of(&request)?.identity {
+            Identity::Service { name, .. } => name.as_str(),
+            Identity::Account(_) | Identity::Anonymous => "",
+        };
+        let mut batches = request.into_inner();
+        while let Some(Some(batch)) = self.stop.run_until_cancelled(batches.next()).await {
+            let batch = batch?;
+            if batch.lines.len() > MAX_BATCH {
+                return Err(Failure::invalid_field("lines", format!("must be at most {MAX_BATCH}")).into());
+            }
+            self.metrics.log_lines_dropped.inc_by(batch.dropped);
+            self.metrics.log_lines.inc_by(batch.lines.len() as u64);
+            self.logs.add(batch.lines.into_iter().map(|line| codec::decode_line(line, sender, now_ms())).collect()).await?;
+        }
+        Ok(Response::new(pb::PushLogsResponse {}))
+    }
 }

@@ -1,7 +1,10 @@
-//! Watches the mesh: asks every service for its health and its metrics, and remembers the latest.
+//! Watches the mesh: health of every instance, metrics, alerts, the log of all services, and the
+//! audit log of who did what.
 //!
-//! It keeps nothing on disk and no history: Prometheus reads the same `/metrics`, and is better at it.
+//! It keeps no history of metrics: Prometheus reads the same `/metrics`, and is better at it.
 
+mod audit_grpc;
+mod codec;
 mod config;
 pub mod engine;
 mod error;
@@ -9,8 +12,9 @@ mod grpc;
 mod metrics;
 mod service;
 
-pub use config::Config;
+pub use audit_grpc::AuditHandler;
+pub use config::{Config, LogConfig};
 pub use error::Error;
 pub use grpc::Handler;
 pub use metrics::Metrics;
-pub use service::App;
+pub use service::{App, MIGRATIONS};

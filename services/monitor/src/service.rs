@@ -1,16 +1,30 @@
 //! From configuration to a running service, in steps.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use streamgate_core::{ServiceName, time::now_ms};
-use streamgate_proto::streamgate::monitor::v1::monitor_service_server::MonitorServiceServer;
-use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
+use streamgate_proto::streamgate::{
+    audit::v1::audit_service_server::AuditServiceServer, monitor::v1::monitor_service_server::MonitorServiceServer,
+};
+use streamgate_runtime::{Boot, BoxError, CancellationToken, OnFailure, Service};
+use streamgate_store::{Migrations, Outbox};
 
 use crate::{
-    Config, Handler, Metrics,
-    engine::{MeshProbe, Poller, Seen},
+    AuditHandler, Config, Error, Handler, Metrics,
+    engine::{
+        MeshProbe, NoGas, Poller, Seen, SystemWatch,
+        alerts::{AlertStore, Evaluator},
+        audit::Audit,
+        logs::Logs,
+    },
 };
+
+/// Between two looks at what is kept for too long.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Schema of the database, step by step.
+pub static MIGRATIONS: Migrations = streamgate_store::migrations!();
 
 /// The monitor service.
 #[derive(Debug)]
@@ -26,15 +40,60 @@ impl streamgate_runtime::App for App {
         let metrics = Metrics::default();
         boot.metrics.registry(|registry| metrics.register(registry));
 
-        // 2. What was seen, and who looks.
-        let seen = Seen::new(now_ms());
-        let probe = Arc::new(MeshProbe::new(boot.mesh)?);
-        let poller = Poller::new(probe, seen.clone(), metrics, boot.config);
+        // 2. What is kept.
+        let db = boot.database(&MIGRATIONS).await?;
+        let outbox = Outbox::new(db.clone(), ServiceName::Monitor);
+        let alerts = AlertStore::new(db.clone(), outbox.clone());
+        let logs = Logs::new(db.clone(), boot.config.clone());
+        let audit = AuditHandler { audit: Audit::new(db), metrics: metrics.clone() };
 
-        // 3. RPCs and the two rounds. Neither fails: a service that can't be asked is an answer too.
+        // 3. What was seen, who looks, and who compares.
+        let seen = Seen::new(now_ms());
+        let system = SystemWatch::new(&boot.common.data_dir);
+        let probe = Arc::new(MeshProbe::new(boot.mesh.clone())?);
+        let poller = Poller::new(probe, seen.clone(), metrics.clone(), boot.config.clone());
+        let evaluator = Evaluator::new(
+            boot.config.rules.clone(),
+            alerts.clone(),
+            seen.clone(),
+            system.clone(),
+            Arc::new(NoGas),
+            metrics.clone(),
+            boot.config.metrics_interval_ms,
+        );
+        let handler = Handler {
+            seen,
+            system: system.clone(),
+            alerts: alerts.clone(),
+            evaluator: evaluator.clone(),
+            logs: logs.clone(),
+            metrics: metrics.clone(),
+            stop: boot.stop.clone(),
+        };
+
+        // 4. RPCs and the rounds. Looking never fails: a service that can't be asked is an answer
+        // too. Events wait in the outbox while the relay is away.
+        let (mesh, stop, interval) = (boot.mesh, boot.stop, boot.config.alert_interval());
+        let (relay_stop, prune_stop) = (stop.clone(), stop.clone());
         Ok(Service::new()
-            .grpc(MonitorServiceServer::new(Handler::new(seen)))
-            .task("health", OnFailure::StopProcess, poller.clone().watch_health(boot.stop.clone()))
-            .task("metrics", OnFailure::StopProcess, poller.watch_metrics(boot.stop)))
+            .grpc(MonitorServiceServer::new(handler))
+            .grpc(AuditServiceServer::new(audit))
+            .task("health", OnFailure::StopProcess, poller.clone().watch_health(stop.clone()))
+            .task("metrics", OnFailure::StopProcess, poller.watch_metrics(stop.clone()))
+            .task("system", OnFailure::StopProcess, system.watch(metrics, stop.clone()))
+            .task("gas", OnFailure::StopProcess, evaluator.clone().watch_gas(stop.clone()))
+            .task("alerts", OnFailure::StopProcess, evaluator.watch(interval, stop))
+            .task("prune", OnFailure::LogAndRestart, move || prune(logs.clone(), alerts.clone(), prune_stop.clone()))
+            .task("relay", OnFailure::LogAndRestart, move || outbox.relay(mesh.clone(), relay_stop.clone())))
     }
+}
+
+async fn prune(logs: Logs, alerts: AlertStore, stop: CancellationToken) -> Result<(), Error> {
+    let mut ticks = tokio::time::interval(PRUNE_INTERVAL);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let pruned = logs.prune().await?;
+        alerts.prune(now_ms()).await?;
+        tracing::debug!(pruned, "old log lines are forgotten");
+    }
+    Ok(())
 }

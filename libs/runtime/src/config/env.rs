@@ -9,7 +9,7 @@ const PREFIX: &str = "STREAMGATE_";
 /// Read elsewhere: which files there are, and what the command-line client uses.
 const READ_ELSEWHERE: [&str; 6] =
     ["STREAMGATE_ENV", "STREAMGATE_CONFIG", "STREAMGATE_URL", "STREAMGATE_TOKEN", "STREAMGATE_API_KEY", "STREAMGATE_LOG"];
-const SECTIONS: [&str; 6] = ["server", "log", "mesh", "telemetry", "chains", "redis"];
+const SECTIONS: [&str; 8] = ["server", "log", "mesh", "telemetry", "chains", "redis", "database", "s3"];
 
 /// Applies one variable. Those that are not ours are left alone.
 pub(super) fn apply(tree: &mut Map<String, Value>, name: &str, value: &str) -> Result<(), ConfigError> {
@@ -17,11 +17,24 @@ pub(super) fn apply(tree: &mut Map<String, Value>, name: &str, value: &str) -> R
         "STREAMGATE_DATA_DIR" => set_text(tree, &["data_dir"], value),
         "STREAMGATE_PUBLIC_URL" => set_text(tree, &["public_url"], value),
         "SERVER_HOST" => set_text(tree, &["server", "host"], value),
+        "DB_HOST" => set_text(tree, &["database", "host"], value),
+        "DB_USER" => set_text(tree, &["database", "user"], value),
+        "DB_PASSWORD" => set_text(tree, &["database", "password"], value),
+        "DB_DATABASE" => set_text(tree, &["database", "name"], value),
+        // Platforms set links such as DB_PORT=tcp://… by themselves.
+        "DB_PORT" if !value.is_empty() && !value.contains("://") => {
+            let port: u16 = value.parse().map_err(|_| ConfigError(format!("DB_PORT must be a port number, not {value:?}")))?;
+            set(tree, &["database", "port"], Value::from(port));
+        }
+        "S3_ENDPOINT" => set_text(tree, &["s3", "endpoint"], value),
+        "S3_REGION" => set_text(tree, &["s3", "region"], value),
+        "S3_BUCKET" => set_text(tree, &["s3", "bucket"], value),
+        "S3_ACCESS_KEY" => set_text(tree, &["s3", "access_key"], value),
+        "S3_SECRET_KEY" => set_text(tree, &["s3", "secret_key"], value),
         "REDIS_HOST" => set_text(tree, &["redis", "host"], value),
         "REDIS_PASSWORD" => set_text(tree, &["redis", "password"], value),
         "REDIS_PORT" if !value.is_empty() && !value.contains("://") => {
-            let port: u16 =
-                value.parse().map_err(|_| ConfigError(format!("REDIS_PORT must be a port number, not {value:?}")))?;
+            let port: u16 = value.parse().map_err(|_| ConfigError(format!("REDIS_PORT must be a port number, not {value:?}")))?;
             set(tree, &["redis", "port"], Value::from(port));
         }
         "LOG_LEVEL" => set_text(tree, &["log", "level"], value),

@@ -5,6 +5,7 @@
 mod env;
 mod redis;
 mod source;
+mod stores;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use streamgate_core::ServiceName;
 
-use crate::ServiceConfig;
+use crate::{ServiceConfig, Stores};
 pub use redis::RedisConfig;
 pub use source::ConfigSource;
 
@@ -79,12 +80,20 @@ struct MeshConfig {
     targets: BTreeMap<String, String>,
 }
 
-/// Where spans go.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// Where spans and log lines go, beside the process's own output.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct TelemetryConfig {
     /// OTLP over gRPC, such as `http://collector:4317`. Spans stay here when empty.
     pub(crate) otlp_endpoint: String,
+    /// Lines of this level and graver ones are sent to the monitor.
+    pub(crate) ship_logs: String,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { otlp_endpoint: String::new(), ship_logs: "info".to_owned() }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,6 +106,8 @@ struct Root {
     mesh: MeshConfig,
     telemetry: TelemetryConfig,
     redis: RedisConfig,
+    database: stores::DatabaseConfig,
+    s3: stores::S3Config,
     operator_wallets: Vec<String>,
     chains: BTreeMap<u64, Vec<String>>,
 }
@@ -111,6 +122,8 @@ impl Default for Root {
             mesh: MeshConfig::default(),
             telemetry: TelemetryConfig::default(),
             redis: RedisConfig::default(),
+            database: stores::DatabaseConfig::default(),
+            s3: stores::S3Config::default(),
             operator_wallets: Vec::new(),
             chains: BTreeMap::new(),
         }
@@ -129,6 +142,7 @@ pub(crate) struct Settings {
     pub(crate) targets: BTreeMap<ServiceName, String>,
     pub(crate) telemetry: TelemetryConfig,
     pub(crate) redis: RedisConfig,
+    pub(crate) stores: Stores,
     pub(crate) operator_wallets: Vec<String>,
     pub(crate) chains: BTreeMap<u64, Vec<String>>,
     ports: BTreeMap<ServiceName, u16>,
@@ -151,6 +165,10 @@ impl Settings {
             targets: by_service("mesh.targets", root.mesh.targets)?,
             telemetry: root.telemetry,
             redis: root.redis,
+            stores: Stores {
+                database: root.database.server().map_err(ConfigError)?,
+                bucket: root.s3.bucket().map_err(ConfigError)?,
+            },
             operator_wallets: root.operator_wallets,
             chains: root.chains,
             sections,

@@ -8,13 +8,13 @@ use std::{
 
 use streamgate_core::{ServiceName, time::UnixMillis};
 
-use super::{Reachable, Sample};
+use super::{Reachable, Sample, requests};
 
 /// Without one of these nobody can play.
 const NEEDED_TO_PLAY: [ServiceName; 4] =
     [ServiceName::ApiGateway, ServiceName::Auth, ServiceName::Metadata, ServiceName::Streaming];
 
-/// What is known of a service's health.
+/// What is known of a service's health, or of one instance's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// It was not asked yet.
@@ -27,19 +27,36 @@ pub enum State {
     Unreachable,
 }
 
-/// Health of one service.
+/// Health of one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceHealth {
-    /// Which one.
-    pub service: ServiceName,
+pub struct InstanceHealth {
+    /// Host and port.
+    pub address: String,
     /// What it said.
     pub state: State,
-    /// How long the answer took.
+    /// How long the last answer took.
     pub latency: Duration,
     /// Since when the state is what it is.
     pub since_ms: UnixMillis,
     /// What went wrong, in safe words.
     pub detail: String,
+}
+
+/// Health of one service: it serves while one of its instances does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceHealth {
+    /// Which one.
+    pub service: ServiceName,
+    /// The best state of its instances.
+    pub state: State,
+    /// How long the answer of the best one took.
+    pub latency: Duration,
+    /// Since when the state is what it is.
+    pub since_ms: UnixMillis,
+    /// What went wrong, in safe words.
+    pub detail: String,
+    /// Its instances.
+    pub instances: Vec<InstanceHealth>,
 }
 
 /// Health of the whole.
@@ -65,84 +82,160 @@ impl Overall {
     }
 }
 
-/// The newest metrics of one service.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Scrape {
-    /// When they were read.
-    pub at_ms: UnixMillis,
-    /// The samples.
-    pub samples: Vec<Sample>,
+/// The newest metrics of one instance, and how it has answered lately.
+#[derive(Debug, Clone, Default)]
+struct Scraped {
+    at_ms: UnixMillis,
+    samples: Arc<Vec<Sample>>,
+    window: requests::Window,
+}
+
+/// What is known of one service.
+#[derive(Debug, Default)]
+struct Known {
+    instances: BTreeMap<String, InstanceHealth>,
+    /// State of the whole service, and since when.
+    whole: Option<(State, UnixMillis)>,
+    scraped: BTreeMap<String, Scraped>,
 }
 
 /// Remembers the latest answers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    inner: Arc<Mutex<Inner>>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    health: BTreeMap<ServiceName, ServiceHealth>,
-    scrapes: BTreeMap<ServiceName, Arc<Scrape>>,
+    began_ms: UnixMillis,
+    inner: Arc<Mutex<BTreeMap<ServiceName, Known>>>,
 }
 
 impl Seen {
     /// Nothing was asked yet.
     #[must_use]
     pub fn new(now: UnixMillis) -> Self {
-        let unknown = |service| ServiceHealth {
-            service,
-            state: State::Unknown,
-            latency: Duration::ZERO,
-            since_ms: now,
-            detail: "it was not asked yet".to_owned(),
-        };
-        let health = ServiceName::ALL.into_iter().map(|service| (service, unknown(service))).collect();
-        Self { inner: Arc::new(Mutex::new(Inner { health, scrapes: BTreeMap::new() })) }
+        let inner = ServiceName::ALL.into_iter().map(|service| (service, Known::default())).collect();
+        Self { began_ms: now, inner: Arc::new(Mutex::new(inner)) }
     }
 
-    /// Remembers an answer; says whether the state changed.
+    /// Remembers an answer of an instance; says which state the whole service came to, if it changed.
     pub fn note_health(
         &self,
         service: ServiceName,
+        address: &str,
         answer: Result<Reachable, String>,
         latency: Duration,
         now: UnixMillis,
-    ) -> bool {
+    ) -> Option<State> {
         let (state, detail) = match answer {
             Ok(Reachable::Serving) => (State::Serving, String::new()),
             Ok(Reachable::NotServing) => (State::NotServing, "it says that it does not serve now".to_owned()),
             Err(words) => (State::Unreachable, words),
         };
         let mut inner = self.lock();
-        let before = inner.health.get(&service);
-        let is_change = before.is_none_or(|before| before.state != state);
-        let since_ms = before.filter(|_| !is_change).map_or(now, |before| before.since_ms);
-        inner.health.insert(service, ServiceHealth { service, state, latency, since_ms, detail });
-        is_change
+        let known = inner.entry(service).or_default();
+        let before = known.instances.get(address).filter(|before| before.state == state);
+        let since_ms = before.map_or(now, |before| before.since_ms);
+        let instance = InstanceHealth { address: address.to_owned(), state, latency, since_ms, detail };
+        known.instances.insert(address.to_owned(), instance);
+        known.settle(now)
     }
 
-    /// Remembers metrics.
-    pub fn note_scrape(&self, service: ServiceName, scrape: Scrape) {
-        self.lock().scrapes.insert(service, Arc::new(scrape));
+    /// Forgets instances that are not there any more. Without any, the service is away.
+    pub fn keep_instances(&self, service: ServiceName, addresses: &[String], now: UnixMillis) -> Option<State> {
+        let mut inner = self.lock();
+        let known = inner.entry(service).or_default();
+        known.instances.retain(|address, _| addresses.contains(address));
+        known.scraped.retain(|address, _| addresses.contains(address));
+        // Those that were found and not asked yet will settle it.
+        if known.instances.is_empty() && !addresses.is_empty() { None } else { known.settle(now) }
+    }
+
+    /// Remembers metrics of an instance.
+    pub fn note_scrape(&self, service: ServiceName, address: &str, samples: Vec<Sample>, at_ms: UnixMillis) {
+        let mut inner = self.lock();
+        let scraped = inner.entry(service).or_default().scraped.entry(address.to_owned()).or_default();
+        scraped.window.add(&samples, at_ms);
+        scraped.at_ms = at_ms;
+        scraped.samples = Arc::new(samples);
     }
 
     /// Health of all nine, and of the whole.
     #[must_use]
     pub fn health(&self) -> (Overall, Vec<ServiceHealth>) {
         let inner = self.lock();
-        let all: Vec<ServiceHealth> = ServiceName::ALL.iter().filter_map(|service| inner.health.get(service).cloned()).collect();
+        let all: Vec<ServiceHealth> =
+            ServiceName::ALL.iter().filter_map(|service| Some(inner.get(service)?.health(*service, self.began_ms))).collect();
         (overall(&all), all)
     }
 
-    /// The newest metrics of a service, if any were read.
+    /// When metrics of a service were last read.
     #[must_use]
-    pub fn scrape(&self, service: ServiceName) -> Option<Arc<Scrape>> {
-        self.lock().scrapes.get(&service).cloned()
+    pub fn scraped_ms(&self, service: ServiceName) -> Option<UnixMillis> {
+        self.lock().get(&service)?.scraped.values().map(|scraped| scraped.at_ms).max()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    /// The newest metrics of a service. With several instances, each sample says of which it is.
+    #[must_use]
+    pub fn samples(&self, service: ServiceName) -> Vec<Sample> {
+        let parts: Vec<(String, Arc<Vec<Sample>>)> = {
+            let inner = self.lock();
+            let Some(known) = inner.get(&service) else { return Vec::new() };
+            known.scraped.iter().map(|(address, scraped)| (address.clone(), Arc::clone(&scraped.samples))).collect()
+        };
+        let are_several = parts.len() > 1;
+        let mut samples = Vec::new();
+        for (address, part) in parts {
+            samples.extend(part.iter().cloned().map(|mut sample| {
+                if are_several {
+                    sample.labels.insert("instance".to_owned(), address.clone());
+                }
+                sample
+            }));
+        }
+        samples
+    }
+
+    /// How a service has answered lately.
+    #[must_use]
+    pub fn requests(&self, service: ServiceName) -> Option<requests::Requests> {
+        requests::together(self.lock().get(&service)?.scraped.values().map(|scraped| &scraped.window))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Known>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn best(&self) -> Option<&InstanceHealth> {
+        let rank = |state: State| match state {
+            State::Serving => 0,
+            State::NotServing => 1,
+            State::Unreachable => 2,
+            State::Unknown => 3,
+        };
+        self.instances.values().min_by_key(|instance| rank(instance.state))
+    }
+
+    /// Brings the state of the whole up to its instances; gives it when it changed.
+    fn settle(&mut self, now: UnixMillis) -> Option<State> {
+        let state = self.best().map_or(State::Unreachable, |best| best.state);
+        if self.whole.is_some_and(|(before, _)| before == state) {
+            return None;
+        }
+        self.whole = Some((state, now));
+        Some(state)
+    }
+
+    fn health(&self, service: ServiceName, began_ms: UnixMillis) -> ServiceHealth {
+        let (state, since_ms) = self.whole.unwrap_or((State::Unknown, began_ms));
+        let without = if self.whole.is_some() { "it has no instance" } else { "it was not asked yet" };
+        let best = self.best();
+        ServiceHealth {
+            service,
+            state,
+            latency: best.map_or(Duration::ZERO, |best| best.latency),
+            since_ms,
+            detail: best.map_or_else(|| without.to_owned(), |best| best.detail.clone()),
+            instances: self.instances.values().cloned().collect(),
+        }
     }
 }
 
@@ -158,10 +251,14 @@ fn overall(all: &[ServiceHealth]) -> Overall {
 mod tests {
     use super::*;
 
+    fn note(seen: &Seen, service: ServiceName, address: &str, answer: Result<Reachable, String>, now: i64) -> Option<State> {
+        seen.note_health(service, address, answer, Duration::ZERO, now)
+    }
+
     fn all_serving() -> Seen {
         let seen = Seen::new(1);
         for service in ServiceName::ALL {
-            assert!(seen.note_health(service, Ok(Reachable::Serving), Duration::ZERO, 2));
+            assert_eq!(note(&seen, service, "a:1", Ok(Reachable::Serving), 2), Some(State::Serving));
         }
         seen
     }
@@ -171,9 +268,9 @@ mod tests {
         assert_eq!(Seen::new(1).health().0, Overall::Degraded, "nothing was asked yet");
         let seen = all_serving();
         assert_eq!(seen.health().0, Overall::Healthy);
-        seen.note_health(ServiceName::Worker, Err("it can't be reached".into()), Duration::ZERO, 3);
+        note(&seen, ServiceName::Worker, "a:1", Err("it can't be reached".into()), 3);
         assert_eq!(seen.health().0, Overall::Degraded);
-        seen.note_health(ServiceName::Auth, Ok(Reachable::NotServing), Duration::ZERO, 4);
+        note(&seen, ServiceName::Auth, "a:1", Ok(Reachable::NotServing), 4);
         assert_eq!(seen.health().0, Overall::Unhealthy);
     }
 
@@ -181,10 +278,37 @@ mod tests {
     fn a_state_keeps_the_time_since_which_it_holds() {
         let seen = all_serving();
         let since = |seen: &Seen| seen.health().1[1].since_ms;
-        assert!(!seen.note_health(ServiceName::Upload, Ok(Reachable::Serving), Duration::ZERO, 9));
+        assert_eq!(note(&seen, ServiceName::Upload, "a:1", Ok(Reachable::Serving), 9), None);
         assert_eq!(since(&seen), 2);
-        assert!(seen.note_health(ServiceName::Upload, Err(String::new()), Duration::ZERO, 10));
-        assert!(!seen.note_health(ServiceName::Upload, Err("again".into()), Duration::ZERO, 11));
+        assert_eq!(note(&seen, ServiceName::Upload, "a:1", Err(String::new()), 10), Some(State::Unreachable));
+        assert_eq!(note(&seen, ServiceName::Upload, "a:1", Err("again".into()), 11), None);
         assert_eq!(since(&seen), 10);
+    }
+
+    #[test]
+    fn a_service_serves_while_one_of_its_instances_does() {
+        let seen = all_serving();
+        assert_eq!(note(&seen, ServiceName::Upload, "b:1", Err("gone".into()), 3), None);
+        assert_eq!(seen.health().0, Overall::Healthy);
+        assert_eq!(seen.health().1[1].instances.len(), 2);
+        assert_eq!(note(&seen, ServiceName::Upload, "a:1", Err("gone".into()), 4), Some(State::Unreachable));
+        let only_b = ["b:1".to_owned()];
+        assert_eq!(seen.keep_instances(ServiceName::Upload, &only_b, 5), None);
+        assert_eq!(seen.health().1[1].instances.len(), 1);
+        assert_eq!(note(&seen, ServiceName::Upload, "b:1", Ok(Reachable::Serving), 6), Some(State::Serving));
+        assert_eq!(seen.keep_instances(ServiceName::Upload, &[], 7), Some(State::Unreachable));
+        assert_eq!(seen.health().1[1].detail, "it has no instance");
+    }
+
+    #[test]
+    fn samples_say_of_which_instance_they_are_when_there_are_several() {
+        let seen = Seen::new(0);
+        let sample = || vec![Sample { name: "up".into(), labels: BTreeMap::new(), value: 1.0 }];
+        seen.note_scrape(ServiceName::Upload, "a:1", sample(), 1);
+        assert!(seen.samples(ServiceName::Upload)[0].labels.is_empty());
+        seen.note_scrape(ServiceName::Upload, "b:1", sample(), 2);
+        let of: Vec<_> = seen.samples(ServiceName::Upload).into_iter().map(|sample| sample.labels["instance"].clone()).collect();
+        assert_eq!(of, ["a:1", "b:1"]);
+        assert_eq!(seen.scraped_ms(ServiceName::Upload), Some(2));
     }
 }

@@ -1,0 +1,66 @@
+//! Brings entries to the monitor, file by file.
+
+use std::{path::Path, time::Duration};
+
+use streamgate_client::Mesh;
+use streamgate_core::ServiceName;
+use streamgate_proto::streamgate::audit::v1::{AppendEntriesRequest, audit_service_client::AuditServiceClient};
+use tokio_util::sync::CancellationToken;
+
+use super::{Auditor, spool};
+
+/// Entries of one call; the monitor takes no more.
+const MAX_BATCH: usize = 500;
+/// How long entries are gathered before they are sent.
+const GATHER: Duration = Duration::from_millis(200);
+/// Wait after a call that failed; doubles up to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
+/// Sends until `stop`. What is left then waits for the next process of the service.
+pub(crate) async fn ship(auditor: Auditor, mesh: Mesh, stop: CancellationToken) {
+    let mut wait = FIRST_WAIT;
+    while !stop.is_cancelled() {
+        let Some(path) = auditor.state().spool.oldest() else {
+            stop.run_until_cancelled(auditor.0.wake.notified()).await;
+            stop.run_until_cancelled(tokio::time::sleep(GATHER)).await;
+            continue;
+        };
+        if stop.run_until_cancelled(send(&path, &mesh)).await == Some(true) {
+            wait = FIRST_WAIT;
+            if let Err(error) = auditor.state().spool.done(&path) {
+                tracing::warn!(%error, "a file of entries that have arrived can't be removed; they are sent again");
+            }
+        } else {
+            stop.run_until_cancelled(tokio::time::sleep(wait)).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+}
+
+/// Sends a file; says whether all of it has arrived. An entry that arrives twice is there once.
+async fn send(path: &Path, mesh: &Mesh) -> bool {
+    let owned = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || {
+        let entries = spool::read(&owned)?;
+        // Until the monitor has them, they should outlive the machine too.
+        std::fs::File::open(&owned)?.sync_data()?;
+        Ok::<_, std::io::Error>(entries)
+    });
+    let entries = match read.await {
+        Ok(Ok(entries)) => entries,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a file of entries for the audit log can't be read");
+            return false;
+        }
+        Err(_) => return false,
+    };
+    let mut audit = AuditServiceClient::new(mesh.internal_channel(ServiceName::Monitor));
+    for batch in entries.chunks(MAX_BATCH) {
+        if let Err(status) = audit.append_entries(AppendEntriesRequest { entries: batch.to_vec() }).await {
+            tracing::debug!(code = ?status.code(), "entries for the audit log wait");
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,111 @@
+//! Sends lines to the monitor, in batches over one open call.
+
+use std::{pin::pin, sync::atomic::Ordering, time::Duration};
+
+use streamgate_client::Mesh;
+use streamgate_proto::streamgate::monitor::v1::PushLogsRequest;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Waiting;
+
+/// Lines of one batch; the monitor takes no more.
+const MAX_BATCH: usize = 500;
+/// How long lines are gathered before they are sent.
+const GATHER: Duration = Duration::from_millis(300);
+/// Batches under way in one call.
+const MAX_UNDER_WAY: usize = 4;
+/// Batches of one call: its end says that they have arrived.
+const BATCHES_PER_CALL: usize = 200;
+/// Wait after a call that failed; doubles up to the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Patience with the last call, when the process stops.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// Sends until `stop`, and then what is left, once. The monitor may be away: lines that find no
+/// room meanwhile are counted, and the count is sent later.
+pub(crate) async fn ship(mut waiting: Waiting, mesh: Mesh, stop: CancellationToken) {
+    let mut wait = FIRST_WAIT;
+    while !stop.is_cancelled() {
+        if call(&mut waiting, &mesh, &stop).await {
+            wait = FIRST_WAIT;
+        } else {
+            // Not logged: a line about lines that can't be sent would only be one more.
+            stop.run_until_cancelled(tokio::time::sleep(wait)).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+    while let Ok(line) = waiting.lines.try_recv()
+        && waiting.gathered.len() < MAX_BATCH
+    {
+        waiting.gathered.push(line);
+    }
+    if !waiting.gathered.is_empty() {
+        let mut monitor = mesh.monitor();
+        let sent = monitor.push_logs(futures::stream::iter([waiting.batch()]));
+        // Fails when the monitor stopped before; then the lines are in this process's own output.
+        let _last = tokio::time::timeout(LAST_CALL, sent).await;
+    }
+}
+
+/// One call with many batches; says whether it ended well.
+async fn call(waiting: &mut Waiting, mesh: &Mesh, stop: &CancellationToken) -> bool {
+    // Nothing to say, no call.
+    if stop.run_until_cancelled(waiting.gather()).await.is_none() {
+        return true;
+    }
+    let (sender, receiver) = mpsc::channel(MAX_UNDER_WAY);
+    let mut monitor = mesh.monitor();
+    let mut pushing = pin!(monitor.push_logs(futures::stream::unfold(receiver, |mut batches| async move {
+        let batch: PushLogsRequest = batches.recv().await?;
+        Some((batch, batches))
+    })));
+    let mut sent = 0;
+    let feeding = async {
+        for _ in 0..BATCHES_PER_CALL {
+            let batch = waiting.batch();
+            sent += batch.lines.len() as u64;
+            if sender.send(batch).await.is_err() || stop.run_until_cancelled(waiting.gather()).await.is_none() {
+                break;
+            }
+        }
+    };
+    let ended = tokio::select! {
+        outcome = &mut pushing => Some(outcome.is_ok()),
+        () = feeding => None,
+    };
+    drop(sender);
+    let is_well = match ended {
+        Some(is_well) => is_well,
+        None => pushing.await.is_ok(),
+    };
+    if !is_well {
+        // Which of them have arrived is not known. Too many is the honest side.
+        waiting.dropped.fetch_add(sent, Ordering::Relaxed);
+    }
+    is_well
+}
+
+impl Waiting {
+    /// Gathers lines until there are many, or some have waited. Loses none when it is given up.
+    async fn gather(&mut self) {
+        if self.gathered.is_empty() {
+            match self.lines.recv().await {
+                Some(line) => self.gathered.push(line),
+                None => return std::future::pending().await,
+            }
+        }
+        let until = tokio::time::Instant::now() + GATHER;
+        while self.gathered.len() < MAX_BATCH {
+            match tokio::time::timeout_at(until, self.lines.recv()).await {
+                Ok(Some(line)) => self.gathered.push(line),
+                Ok(None) | Err(_) => break,
+            }
+        }
+    }
+
+    fn batch(&mut self) -> PushLogsRequest {
+        PushLogsRequest { lines: std::mem::take(&mut self.gathered), dropped: self.dropped.swap(0, Ordering::Relaxed) }
+    }
+}

@@ -1,0 +1,112 @@
+//! The log: kept within bounds, and found again.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use streamgate_core::time::{now_ms, to_timestamp};
+use streamgate_monitor::{
+    Config, LogConfig,
+    engine::logs::{Line, Wanted},
+};
+use streamgate_proto::streamgate::monitor::v1::{self as pb, monitor_service_server::MonitorService as _};
+use support::Rig;
+use tonic::{Code, Request};
+
+fn line(service: &str, level: pb::LogLevel, message: &str, time_ms: i64) -> Line {
+    Line {
+        time_ms,
+        service: service.into(),
+        level: i64::from(i32::from(level)),
+        target: "test".into(),
+        message: message.into(),
+        fields: BTreeMap::from([("upload_id".into(), "upl_7".into())]),
+        request_id: format!("req-{service}"),
+        trace_id: String::new(),
+    }
+}
+
+async fn search(rig: &Rig, request: pb::SearchLogsRequest) -> Vec<String> {
+    let lines = rig.handler.search_logs(Request::new(request)).await.unwrap().into_inner().lines;
+    lines.into_iter().map(|line| line.message).collect()
+}
+
+#[tokio::test]
+async fn lines_are_found_by_service_level_request_time_and_text() {
+    let rig = Rig::new().await;
+    let now = now_ms();
+    let lines = vec![
+        line("upload", pb::LogLevel::Info, "begun 100%", now - 30),
+        line("upload", pb::LogLevel::Error, "Disk is FULL", now - 20),
+        line("auth", pb::LogLevel::Warn, "slow", now - 10),
+    ];
+    rig.logs.add(lines).await.unwrap();
+    let all = pb::SearchLogsRequest::default;
+    assert_eq!(search(&rig, all()).await, ["slow", "Disk is FULL", "begun 100%"], "newest first");
+    let of = |service: &str| pb::SearchLogsRequest { service: service.into(), ..all() };
+    assert_eq!(search(&rig, of("auth")).await, ["slow"]);
+    assert_eq!(search(&rig, pb::SearchLogsRequest { level: pb::LogLevel::Warn.into(), ..all() }).await, ["slow", "Disk is FULL"]);
+    assert_eq!(search(&rig, pb::SearchLogsRequest { request_id: "req-auth".into(), ..all() }).await, ["slow"]);
+    let text = |text: &str| pb::SearchLogsRequest { text: text.into(), ..all() };
+    assert_eq!(search(&rig, text("disk is full")).await, ["Disk is FULL"]);
+    assert_eq!(search(&rig, text("0%")).await, ["begun 100%"], "a per cent sign is one");
+    assert_eq!(search(&rig, text("upl_7")).await.len(), 3, "fields are searched too");
+    assert!(search(&rig, text("upl%7")).await.is_empty());
+    let window =
+        pb::SearchLogsRequest { start_time: Some(to_timestamp(now - 20)), end_time: Some(to_timestamp(now - 10)), ..all() };
+    assert_eq!(search(&rig, window).await, ["Disk is FULL"]);
+}
+
+#[tokio::test]
+async fn pages_hold_every_line_once_even_within_one_millisecond() {
+    let rig = Rig::new().await;
+    let lines = (0..7).map(|n| line("upload", pb::LogLevel::Info, &n.to_string(), 1_000 + n / 3)).collect();
+    rig.logs.add(lines).await.unwrap();
+    let (mut seen, mut token) = (Vec::new(), String::new());
+    loop {
+        let (lines, next) = rig.logs.search(&Wanted::default(), 2, &token).await.unwrap();
+        seen.extend(lines.into_iter().map(|line| line.message));
+        token = next;
+        if token.is_empty() {
+            break;
+        }
+    }
+    seen.sort();
+    assert_eq!(seen, ["0", "1", "2", "3", "4", "5", "6"]);
+}
+
+#[tokio::test]
+async fn wrong_filters_are_refused() {
+    let rig = Rig::new().await;
+    let code = async |request| rig.handler.search_logs(Request::new(request)).await.unwrap_err().code();
+    assert_eq!(code(pb::SearchLogsRequest { service: "nope".into(), ..Default::default() }).await, Code::InvalidArgument);
+    assert_eq!(code(pb::SearchLogsRequest { level: 99, ..Default::default() }).await, Code::InvalidArgument);
+    assert_eq!(code(pb::SearchLogsRequest { text: "x".repeat(300), ..Default::default() }).await, Code::InvalidArgument);
+    assert_eq!(code(pb::SearchLogsRequest { page_token: "zz".into(), ..Default::default() }).await, Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn the_oldest_lines_go_when_there_are_too_many_or_they_are_too_old() {
+    let logs = LogConfig { keep_lines: 3, keep_ms: 60_000, ..LogConfig::default() };
+    let rig = Rig::with(Config { logs, ..Config::default() }).await;
+    let now = now_ms();
+    rig.logs.add((0..5).map(|n| line("upload", pb::LogLevel::Info, &n.to_string(), now - 10 + n)).collect()).await.unwrap();
+    assert_eq!(rig.logs.prune().await.unwrap(), 2);
+    assert_eq!(search(&rig, pb::SearchLogsRequest::default()).await, ["4", "3", "2"]);
+    rig.logs.add(vec![line("upload", pb::LogLevel::Info, "old", now - 61_000)]).await.unwrap();
+    rig.logs.prune().await.unwrap();
+    assert_eq!(search(&rig, pb::SearchLogsRequest::default()).await, ["4", "3", "2"]);
+}
+
+#[tokio::test]
+async fn bytes_are_bounded_too() {
+    let logs = LogConfig { keep_bytes: 10_000, ..LogConfig::default() };
+    let rig = Rig::with(Config { logs, ..Config::default() }).await;
+    let long = "x".repeat(900);
+    rig.logs.add((0..20).map(|n| line("upload", pb::LogLevel::Info, &long, now_ms() + n)).collect()).await.unwrap();
+    rig.logs.prune().await.unwrap();
+    let (bytes,): (i64,) =
+        sqlx::query_as("SELECT CAST(SUM(size_bytes) AS BIGINT) FROM logs").fetch_one(rig.db.pool()).await.unwrap();
+    assert!(bytes <= 10_000 && bytes > 5_000, "{bytes}");
+}
