@@ -30,7 +30,7 @@ pub const TYPES: [&str; 18] = [
 ];
 
 /// How services speak to themselves; not promised to anybody outside.
-pub const INTERNAL_TYPES: [&str; 3] = ["upload.abandoned", "transcoding.progressed", "gate.changed"];
+pub const INTERNAL_TYPES: [&str; 4] = ["upload.abandoned", "transcoding.progressed", "gate.changed", "content.purged"];
 
 /// The type of an event without its prefix, such as `file.uploaded`.
 #[must_use]
@@ -47,6 +47,7 @@ pub const fn event_type(payload: &Payload) -> &'static str {
         Payload::MetadataUpdated(_) => "metadata.updated",
         Payload::MetadataDeleted(_) => "metadata.deleted",
         Payload::GateChanged(_) => "gate.changed",
+        Payload::ContentPurged(_) => "content.purged",
         Payload::StreamingStarted(_) => "streaming.started",
         Payload::StreamingStopped(_) => "streaming.stopped",
         Payload::AccessGranted(_) => "access.granted",
@@ -71,7 +72,8 @@ pub const fn consumers(payload: &Payload) -> &'static [ServiceName] {
         | Payload::RenditionReady(_)
         | Payload::TranscodingCompleted(_)
         | Payload::TranscodingFailed(_) => &[ServiceName::Metadata],
-        Payload::MetadataDeleted(_) => &[ServiceName::Upload, ServiceName::Transcoder, ServiceName::Streaming],
+        Payload::ContentPurged(_) => &[ServiceName::Upload, ServiceName::Transcoder],
+        Payload::MetadataDeleted(_) => &[ServiceName::Streaming],
         Payload::GateChanged(_) => &[ServiceName::Streaming],
         Payload::MetadataCreated(_)
         | Payload::MetadataUpdated(_)

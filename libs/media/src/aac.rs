@@ -37,7 +37,18 @@ impl AudioSpecificConfig {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn reading_never_panics_and_gives_real_rates_only(bytes in proptest::collection::vec(any::<u8>(), 0..8)) {
+            if let Some(config) = AudioSpecificConfig::parse(&bytes) {
+                prop_assert!(RATES.contains(&config.sample_rate_hz));
+            }
+        }
+    }
 
     #[test]
     fn the_config_of_stereo_at_48_khz_is_read() {

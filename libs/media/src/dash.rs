@@ -4,7 +4,7 @@ use std::io;
 
 use quick_xml::{
     Writer,
-    events::{BytesDecl, Event},
+    events::{BytesDecl, BytesText, Event},
 };
 use streamgate_proto::streamgate::media::v1::{AudioRendition, Presentation, Segment, Track, VideoRendition};
 
@@ -20,7 +20,9 @@ const CHANNELS_SCHEME: &str = "urn:mpeg:dash:23003:3:audio_channel_configuration
 
 /// Clock of a title that is still growing. The first two stay the same for as long as it grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Growing {
+pub struct Growing<'a> {
+    /// Where this version goes on: a player that has begun with it stays with it, whatever is made of the title meanwhile.
+    pub location: &'a str,
     /// When the beginning of the title counts as available, RFC 3339 text is written from it. Milliseconds since 1970.
     pub available_from_ms: i64,
     /// How far behind the newest segment players should begin: all of it, so that they begin at the beginning.
@@ -32,7 +34,7 @@ pub struct Growing {
 /// The manifest of all renditions: static when the title is whole, else dynamic by the clock of `growing`.
 /// Absent until every rendition has its first segment.
 #[must_use]
-pub fn manifest(presentation: &Presentation, links: &Links<'_>, growing: Growing) -> Option<String> {
+pub fn manifest(presentation: &Presentation, links: &Links<'_>, growing: Growing<'_>) -> Option<String> {
     if !is_playable(presentation) {
         return None;
     }
@@ -44,7 +46,7 @@ pub fn manifest(presentation: &Presentation, links: &Links<'_>, growing: Growing
 
 type Xml = Writer<Vec<u8>>;
 
-fn write_manifest(xml: &mut Xml, presentation: &Presentation, links: &Links<'_>, growing: Growing) -> io::Result<()> {
+fn write_manifest(xml: &mut Xml, presentation: &Presentation, links: &Links<'_>, growing: Growing<'_>) -> io::Result<()> {
     xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
     let mut attributes = vec![
         ("xmlns", "urn:mpeg:dash:schema:mpd:2011".to_owned()),
@@ -63,6 +65,9 @@ fn write_manifest(xml: &mut Xml, presentation: &Presentation, links: &Links<'_>,
     }
     let root = xml.create_element("MPD").with_attributes(borrowed(&attributes));
     root.write_inner_content(|xml| {
+        if !presentation.complete {
+            xml.create_element("Location").write_text_content(BytesText::new(growing.location))?;
+        }
         let period = xml.create_element("Period").with_attributes([("id", "0"), ("start", "PT0S")]);
         period.write_inner_content(|xml| write_sets(xml, presentation, links))?;
         if !presentation.complete {
@@ -256,7 +261,12 @@ mod tests {
     use super::*;
     use crate::samples::{title, track};
 
-    const CLOCK: Growing = Growing { available_from_ms: 1_709_164_800_000, delay_ms: 4_500, now_ms: 1_709_164_804_500 };
+    const CLOCK: Growing<'static> = Growing {
+        location: "/play/pbk_1/1/manifest.mpd?a=b&token=abc",
+        available_from_ms: 1_709_164_800_000,
+        delay_ms: 4_500,
+        now_ms: 1_709_164_804_500,
+    };
 
     #[test]
     fn a_whole_title_is_a_static_manifest() {
@@ -276,7 +286,7 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
-        assert!(!text.contains("presentationTimeOffset") && !text.contains("UTCTiming"));
+        assert!(!text.contains("presentationTimeOffset") && !text.contains("UTCTiming") && !text.contains("<Location>"));
     }
 
     #[test]
@@ -284,6 +294,7 @@ mod tests {
         let text = manifest(&Presentation { complete: false, ..title() }, &Links::default(), CLOCK).unwrap();
         for expected in [
             "type=\"dynamic\"",
+            "<Location>/play/pbk_1/1/manifest.mpd?a=b&amp;token=abc</Location>",
             "minimumUpdatePeriod=\"PT2S\"",
             "availabilityStartTime=\"2024-02-29T00:00:00.000Z\"",
             "suggestedPresentationDelay=\"PT4.500S\"",

@@ -65,7 +65,7 @@ fn chroma_format(bits: &mut Bits<'_>, profile: u8) -> Option<u32> {
     if !matches!(profile, 44 | 83 | 86 | 100 | 110 | 118 | 122 | 128 | 138 | 139 | 134 | 135 | 244) {
         return Some(1);
     }
-    let chroma = bits.ue()?;
+    let chroma = bits.ue().filter(|chroma| *chroma <= 3)?;
     if chroma == 3 {
         bits.take(1)?;
     }

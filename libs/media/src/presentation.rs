@@ -79,9 +79,19 @@ pub fn seconds(ticks: u64, timescale: u32) -> f64 {
     ticks as f64 / f64::from(timescale.max(1))
 }
 
-/// A public path below `/play/{playback_id}/`, read strictly: whatever is not one of these names is no path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PublicPath<'a> {
+/// A public path below `/play/{playback_id}/`, such as `2/v720/00001.m4s`, read strictly: whatever is not one of these
+/// names is no path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublicPath<'a> {
+    /// Which making of the title it belongs to; absent for the one that is played now.
+    pub version: Option<u32>,
+    /// What it names.
+    pub name: PublicName<'a>,
+}
+
+/// What a public path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublicName<'a> {
     /// `master.m3u8`.
     Multivariant,
     /// `manifest.mpd`.
@@ -100,6 +110,29 @@ impl<'a> PublicPath<'a> {
     /// Reads a path. Nothing is decoded or normalised: only the exact names that playlists carry are known.
     #[must_use]
     pub fn parse(path: &'a str) -> Option<Self> {
+        if let Some((first, rest)) = path.split_once('/')
+            && let Some(version) = version_of(first)
+        {
+            return Some(Self { version: Some(version), name: PublicName::parse(rest)? });
+        }
+        Some(Self { version: None, name: PublicName::parse(path)? })
+    }
+
+    /// Whether playback begins with it.
+    #[must_use]
+    pub const fn is_entry(&self) -> bool {
+        self.version.is_none() && matches!(self.name, PublicName::Multivariant | PublicName::Manifest)
+    }
+}
+
+/// One spelling a version, as for segments.
+fn version_of(text: &str) -> Option<u32> {
+    let version: u32 = text.parse().ok().filter(|version| *version > 0)?;
+    (version.to_string() == text).then_some(version)
+}
+
+impl<'a> PublicName<'a> {
+    fn parse(path: &'a str) -> Option<Self> {
         match path {
             "master.m3u8" => return Some(Self::Multivariant),
             "manifest.mpd" => return Some(Self::Manifest),
@@ -116,12 +149,6 @@ impl<'a> PublicPath<'a> {
             "init.mp4" => Some(Self::Init(name)),
             _ => Some(Self::Segment(name, segment_number(file)?)),
         }
-    }
-
-    /// Whether playback begins with it.
-    #[must_use]
-    pub const fn is_entry(&self) -> bool {
-        matches!(self, Self::Multivariant | Self::Manifest)
     }
 }
 
@@ -158,27 +185,27 @@ pub fn find_rendition<'a>(presentation: &'a Presentation, name: &str) -> Option<
     renditions(presentation).find(|rendition| rendition.name() == name)
 }
 
-/// The stored file behind a public path. Absent for playlists and for what has not been made.
+/// The stored file behind a public name. Absent for playlists and for what has not been made.
 #[must_use]
-pub fn find_file<'a>(presentation: &'a Presentation, path: &PublicPath<'_>) -> Option<StoredFile<'a>> {
-    match path {
-        PublicPath::Poster => {
+pub fn find_file<'a>(presentation: &'a Presentation, name: PublicName<'_>) -> Option<StoredFile<'a>> {
+    match name {
+        PublicName::Poster => {
             let poster = presentation.poster.as_ref()?;
             Some(StoredFile { path: &poster.path, size_bytes: poster.size_bytes, content_type: "image/jpeg" })
         }
-        PublicPath::Init(name) => {
+        PublicName::Init(name) => {
             let rendition = find_rendition(presentation, name)?;
             let init = rendition.track()?.init.as_ref()?;
             Some(StoredFile { path: &init.path, size_bytes: init.size_bytes, content_type: content_type(rendition) })
         }
-        PublicPath::Segment(name, number) => {
+        PublicName::Segment(name, number) => {
             let rendition = find_rendition(presentation, name)?;
             let segments = &rendition.track()?.segments;
             let index = number.checked_sub(segments.first()?.number)?;
-            let segment = segments.get(index as usize).filter(|segment| segment.number == *number)?;
+            let segment = segments.get(index as usize).filter(|segment| segment.number == number)?;
             Some(StoredFile { path: &segment.path, size_bytes: segment.size_bytes, content_type: content_type(rendition) })
         }
-        PublicPath::Multivariant | PublicPath::Manifest | PublicPath::Playlist(_) => None,
+        PublicName::Multivariant | PublicName::Manifest | PublicName::Playlist(_) => None,
     }
 }
 
@@ -219,7 +246,8 @@ mod tests {
     #[test]
     fn every_public_name_leads_to_its_stored_file() {
         let title = title();
-        let stored = |path: &str| find_file(&title, &PublicPath::parse(path).unwrap()).map(|file| (file.path, file.content_type));
+        let stored =
+            |path: &str| find_file(&title, PublicPath::parse(path).unwrap().name).map(|file| (file.path, file.content_type));
         assert_eq!(stored("v720/00002.m4s"), Some(("job_1/v720/00002.m4s", "video/mp4")));
         assert_eq!(stored("a128/init.mp4"), Some(("job_1/a128/init.mp4", "audio/mp4")));
         assert_eq!(stored("poster.jpg"), Some(("job_1/poster.jpg", "image/jpeg")));
@@ -254,10 +282,28 @@ mod tests {
             "./master.m3u8",
             "v720/０0001.m4s",
             "v7/2/init.mp4",
+            "0/v720/init.mp4",
+            "01/v720/init.mp4",
+            "+1/v720/init.mp4",
+            "1/2/v720/init.mp4",
+            "4294967296/v720/init.mp4",
+            "1/",
+            "1",
         ] {
             assert_eq!(PublicPath::parse(bad), None, "{bad:?}");
         }
-        assert_eq!(PublicPath::parse("v720/100000.m4s"), Some(PublicPath::Segment("v720", 100_000)));
+        let now = |name| Some(PublicPath { version: None, name });
+        assert_eq!(PublicPath::parse("v720/100000.m4s"), now(PublicName::Segment("v720", 100_000)));
+    }
+
+    #[test]
+    fn a_path_may_name_the_version_it_belongs_to() {
+        let second = |name| Some(PublicPath { version: Some(2), name });
+        assert_eq!(PublicPath::parse("2/v720/00001.m4s"), second(PublicName::Segment("v720", 1)));
+        assert_eq!(PublicPath::parse("2/poster.jpg"), second(PublicName::Poster));
+        let manifest = PublicPath::parse("2/manifest.mpd");
+        assert_eq!(manifest, second(PublicName::Manifest));
+        assert!(manifest.is_some_and(|path| !path.is_entry()), "playback begins where the version is not known yet");
     }
 
     #[test]
@@ -277,16 +323,18 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_leads_outside_the_names_of_a_title(text in "\\PC{0,40}") {
-            if let Some(PublicPath::Segment(name, _) | PublicPath::Init(name) | PublicPath::Playlist(name)) = PublicPath::parse(&text) {
+            let name = PublicPath::parse(&text).map(|path| path.name);
+            if let Some(PublicName::Segment(name, _) | PublicName::Init(name) | PublicName::Playlist(name)) = name {
                 prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric()));
                 prop_assert!(!text.contains(".."));
             }
         }
 
         #[test]
-        fn a_segment_number_reads_back_from_its_name(number in 1_u32..) {
-            let path = format!("v1/{}", segment_file(number));
-            prop_assert_eq!(PublicPath::parse(&path), Some(PublicPath::Segment("v1", number)));
+        fn a_segment_number_reads_back_from_its_name(number in 1_u32.., version in 1_u32..) {
+            let path = format!("{version}/v1/{}", segment_file(number));
+            let expected = PublicPath { version: Some(version), name: PublicName::Segment("v1", number) };
+            prop_assert_eq!(PublicPath::parse(&path), Some(expected));
         }
     }
 }

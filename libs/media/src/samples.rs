@@ -51,5 +51,8 @@ pub fn title() -> Presentation {
         audio: Some(audio()),
         source_duration_ms: 4_500,
         poster: Some(Asset { path: "job_1/poster.jpg".into(), size_bytes: 9_000 }),
+        version: 1,
+        stopped: false,
+        playable_at_ms: 1_700_000_000_000,
     }
 }

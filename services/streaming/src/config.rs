@@ -29,6 +29,10 @@ pub struct Config {
     pub growing_fresh_ms: u32,
     /// How old the list of segments of a whole title may be.
     pub whole_fresh_seconds: u32,
+    /// Sessions that one account may have at once. With one more, the one that was unused for longest ends.
+    pub sessions_per_account: u32,
+    /// A viewer who asked for nothing for so long counts as gone.
+    pub stopped_after_seconds: u32,
     /// Rows of sessions are kept for so long after their end.
     pub keep_ended_hours: u32,
 }
@@ -44,6 +48,8 @@ impl Default for Config {
             in_use_seconds: 60,
             growing_fresh_ms: 500,
             whole_fresh_seconds: 60,
+            sessions_per_account: 50,
+            stopped_after_seconds: 120,
             keep_ended_hours: 24 * 7,
         }
     }
@@ -64,6 +70,8 @@ impl Config {
             ("in_use_seconds", self.in_use_seconds, 10, 3_600),
             ("growing_fresh_ms", self.growing_fresh_ms, 50, 10_000),
             ("whole_fresh_seconds", self.whole_fresh_seconds, 1, 3_600),
+            ("sessions_per_account", self.sessions_per_account, 1, 10_000),
+            ("stopped_after_seconds", self.stopped_after_seconds, 60, 3_600),
             ("keep_ended_hours", self.keep_ended_hours, 1, 24 * 365),
         ];
         for (name, value, least, most) in rules {

@@ -59,6 +59,9 @@ pub enum Error {
     /// Nothing has been made of the title yet.
     #[error("the title is still being prepared; try again shortly")]
     NotReady,
+    /// Making the title stopped early: what there is of it is not the title.
+    #[error("the title could not be prepared to its end; its owner may have it made again")]
+    Incomplete,
     /// No such file in the title.
     #[error("the title has no such file")]
     UnknownAsset,
@@ -110,7 +113,7 @@ impl Error {
                 ErrorKind::PermissionDenied
             }
             Self::OwnershipUnknown => ErrorKind::Unavailable,
-            Self::NotReady => ErrorKind::FailedPrecondition,
+            Self::NotReady | Self::Incomplete => ErrorKind::FailedPrecondition,
             Self::BadRange { .. } => ErrorKind::OutOfRange,
             Self::Invalid(failure) => failure.kind,
             Self::Neighbour { source, .. } => neighbour_kind(source.kind),
@@ -134,6 +137,7 @@ impl Error {
             Self::SessionEnded { .. } => "session_revoked",
             Self::OwnershipUnknown => "ownership_unknown",
             Self::NotReady => "not_ready",
+            Self::Incomplete => "title_incomplete",
             Self::BadRange { .. } => "range_not_satisfiable",
             Self::Invalid(failure) => &failure.reason,
             Self::Neighbour { .. } if self.kind() == ErrorKind::Unavailable => "service_unavailable",
@@ -163,9 +167,8 @@ impl From<Error> for Failure {
         match error {
             Error::Invalid(failure) => *failure,
             Error::SignInFirst { unmet } | Error::GateNotMet { unmet } => Self::new(kind, reason, message).with_unmet(unmet),
-            _ if matches!(kind, ErrorKind::Unavailable | ErrorKind::FailedPrecondition) => {
-                Self::new(kind, reason, message).retry_after(RETRY_AFTER)
-            }
+            Error::NotReady => Self::new(kind, reason, message).retry_after(RETRY_AFTER),
+            _ if kind == ErrorKind::Unavailable => Self::new(kind, reason, message).retry_after(RETRY_AFTER),
             _ => Self::new(kind, reason, message),
         }
     }

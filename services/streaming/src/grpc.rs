@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use streamgate_core::{
-    Caller,
+    Caller, Failure,
     time::{now_ms, to_timestamp},
 };
+use streamgate_media::choice::{BadFrame, Choice};
 use streamgate_proto::streamgate::streaming::v1::{
     self as pb, read_asset_response::Part, streaming_service_server::StreamingService,
 };
 use tonic::{Request, Response, Status};
 
 use crate::engine::{
-    Engine,
+    Engine, Wanted,
     asset::{Asset, AssetRequest, Header, Span},
     session::{Session, State},
 };
@@ -41,7 +42,8 @@ impl StreamingService for Handler {
         request: Request<pb::CreateSessionRequest>,
     ) -> Result<Response<pb::CreateSessionResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let opened = self.engine.open(&caller, &request.into_inner().playback_id).await?;
+        let body = request.into_inner();
+        let opened = self.engine.open(&caller, &body.playback_id, &decode_choice(body.choice)?).await?;
         Ok(Response::new(pb::CreateSessionResponse {
             session_id: opened.session_id,
             token: opened.token,
@@ -63,8 +65,9 @@ impl StreamingService for Handler {
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let (sessions, next_page_token) =
-            self.engine.list(&caller, &request.playback_id, request.page_size, &request.page_token).await?;
+        let wanted =
+            Wanted { playback_id: request.playback_id, content_id: request.content_id, active_only: request.active_only };
+        let (sessions, next_page_token) = self.engine.list(&caller, wanted, request.page_size, &request.page_token).await?;
         let sessions = sessions.into_iter().map(encode_session).collect();
         Ok(Response::new(pb::ListSessionsResponse { sessions, next_page_token }))
     }
@@ -75,29 +78,58 @@ impl StreamingService for Handler {
         Ok(Response::new(pb::EndSessionResponse { session: Some(encode_session(session)) }))
     }
 
+    async fn get_stream_info(
+        &self,
+        request: Request<pb::GetStreamInfoRequest>,
+    ) -> Result<Response<pb::GetStreamInfoResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let body = request.into_inner();
+        one_title(&body.playback_id, &body.content_id)?;
+        Ok(Response::new(self.engine.info(&caller, &body.playback_id, &body.content_id, &body.token).await?))
+    }
+
     async fn read_asset(&self, request: Request<pb::ReadAssetRequest>) -> Result<Response<Self::ReadAssetStream>, Status> {
         let caller = Caller::of(&request)?;
-        let asset = self.engine.read(&caller, &decode_asset(request.into_inner())).await?;
+        let asset = self.engine.read(&caller, &decode_asset(request.into_inner())?).await?;
         Ok(Response::new(encode_asset(asset)))
     }
 }
 
-fn decode_asset(request: pb::ReadAssetRequest) -> AssetRequest {
+fn one_title(playback_id: &str, content_id: &str) -> Result<(), Failure> {
+    match (playback_id.is_empty(), content_id.is_empty()) {
+        (true, true) => Err(Failure::invalid_field("playback_id", "give a playback_id or a content_id")),
+        (false, false) => Err(Failure::invalid_field("playback_id", "give a playback_id or a content_id, not both")),
+        _ => Ok(()),
+    }
+}
+
+fn decode_choice(choice: Option<pb::Choice>) -> Result<Choice, Failure> {
+    let Some(choice) = choice else { return Ok(Choice::default()) };
+    let largest = match choice.max_resolution.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|bad: BadFrame| Failure::invalid_field("max_resolution", bad.to_string()))?),
+    };
+    Ok(Choice { largest, bandwidth: Some(choice.bandwidth).filter(|most| *most > 0) })
+}
+
+fn decode_asset(request: pb::ReadAssetRequest) -> Result<AssetRequest, Failure> {
     let span = request.range.and_then(|range| match (range.start, range.last_bytes) {
         (None, Some(count)) => Some(Span::Last(count)),
         (Some(first), None) => Some(Span::From(first, range.end)),
         // Neither or both mean nothing, and HTTP says to ignore such a range.
         _ => None,
     });
-    AssetRequest {
+    Ok(AssetRequest {
+        choice: decode_choice(request.choice)?,
         playback_id: request.playback_id,
+        content_id: request.content_id,
         path: request.path,
         token: request.token,
         token_in_url: request.token_in_url,
         span,
         if_none_match: request.if_none_match,
         head_only: request.head_only,
-    }
+    })
 }
 
 fn encode_asset(asset: Asset) -> BoxStream<'static, Result<pb::ReadAssetResponse, Status>> {

@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use streamgate_client::{Mesh, TokenVerifier, token::PlaybackClaims};
-use streamgate_core::{ErrorKind, Failure, time::now_ms};
+use streamgate_core::{Caller, ErrorKind, Failure, time::now_ms};
 use streamgate_proto::streamgate::{
     auth::v1::{EvaluateGatesRequest, GateQuery, IssuePlaybackTokenRequest},
     gate::v1::{Decision, Verdict as WireVerdict},
     media::v1::Presentation,
-    metadata::v1::ResolvePlaybackRequest,
+    metadata::v1::{GetContentRequest, ResolvePlaybackRequest},
     transcoder::v1::GetPresentationRequest,
 };
 use tonic::Status;
@@ -50,6 +50,21 @@ impl Titles for Neighbours {
             },
         }
     }
+
+    async fn playback_id(&self, caller: &Caller, content_id: &str) -> Result<Option<String>, Failure> {
+        let request = GetContentRequest { content_id: content_id.to_owned() };
+        match self.mesh.on_behalf_of(caller).metadata().get_content(request).await {
+            Ok(answer) => Ok(answer.into_inner().content.and_then(|content| content.playback_ids.into_iter().next())),
+            Err(status) => match failure(&status) {
+                hidden
+                    if matches!(hidden.kind, ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::InvalidArgument) =>
+                {
+                    Ok(None)
+                }
+                other => Err(other),
+            },
+        }
+    }
 }
 
 #[async_trait]
@@ -77,8 +92,8 @@ fn verdict(decision: Decision) -> Verdict {
 
 #[async_trait]
 impl Presentations for Neighbours {
-    async fn newer_than(&self, content_id: &str, known_revision: u64) -> Result<Option<Presentation>, Failure> {
-        let request = GetPresentationRequest { content_id: content_id.to_owned(), known_revision };
+    async fn newer_than(&self, content_id: &str, version: u32, known_revision: u64) -> Result<Option<Presentation>, Failure> {
+        let request = GetPresentationRequest { content_id: content_id.to_owned(), known_revision, version };
         let answer = self.mesh.transcoder().get_presentation(request).await.map_err(|status| failure(&status))?;
         Ok(answer.into_inner().presentation)
     }

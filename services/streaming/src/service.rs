@@ -3,16 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use streamgate_core::ServiceName;
+use streamgate_core::{ServiceName, time::now_ms};
 use streamgate_proto::streamgate::streaming::v1::streaming_service_server::StreamingServiceServer;
 use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
-use streamgate_store::{Database, Migrations, event_server, open_blobs};
+use streamgate_store::{Migrations, Outbox, event_server};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Handler, Metrics, TitleEvents,
-    engine::{Deps, Engine},
+    engine::{Deps, Engine, sessions::FOLLOW_EVERY},
     mesh::{MeshTokens, Neighbours},
 };
 
@@ -37,14 +37,16 @@ impl streamgate_runtime::App for App {
         boot.metrics.registry(|registry| metrics.register(registry));
 
         // 2. Sessions, media, and the neighbours.
-        let database = Database::open(&boot.common.database_path(Self::NAME), &MIGRATIONS).await?;
+        let database = boot.database(&MIGRATIONS).await?;
+        let outbox = Outbox::new(database.clone(), Self::NAME);
         let neighbours = Arc::new(Neighbours::new(boot.mesh.clone()));
         let deps = Deps {
             titles: neighbours.clone(),
             gates: neighbours.clone(),
             presentations: neighbours,
-            tokens: Arc::new(MeshTokens::new(boot.mesh)),
-            blobs: open_blobs(&boot.common.blobs_path())?,
+            tokens: Arc::new(MeshTokens::new(boot.mesh.clone())),
+            blobs: boot.blobs().await?,
+            outbox: outbox.clone(),
             database,
             metrics,
         };
@@ -52,14 +54,19 @@ impl streamgate_runtime::App for App {
         // 3. The behaviour, its RPCs, and the events it hears.
         let upkeep_every = Duration::from_secs(boot.config.upkeep_seconds.into());
         let engine = Arc::new(Engine::new(deps, boot.config, &boot.common.public_url));
-        let (checked, tidied, flushed) = (Arc::clone(&engine), Arc::clone(&engine), Arc::clone(&engine));
-        let (stop, stop_too) = (boot.stop.clone(), boot.stop);
+        let (checked, tidied, followed, flushed) = (engine.clone(), engine.clone(), engine.clone(), engine.clone());
+        let (mesh, stop) = (boot.mesh, boot.stop);
+        let (check_stop, tidy_stop, follow_stop) = (stop.clone(), stop.clone(), stop.clone());
         Ok(Service::new()
             .grpc(StreamingServiceServer::new(Handler::new(Arc::clone(&engine))))
             .grpc(event_server(Arc::new(TitleEvents::new(engine))))
             // While they are away, each session is still checked when it is used.
-            .task("gate checks", OnFailure::LogAndRestart, move || check_gates(Arc::clone(&checked), upkeep_every, stop.clone()))
-            .task("session upkeep", OnFailure::LogAndRestart, move || tidy(Arc::clone(&tidied), stop_too.clone()))
+            .task("gate checks", OnFailure::LogAndRestart, move || check_gates(checked.clone(), upkeep_every, check_stop.clone()))
+            .task("session upkeep", OnFailure::LogAndRestart, move || tidy(tidied.clone(), tidy_stop.clone()))
+            // Sessions that end in another process end here at their next gate check at the latest.
+            .task("session changes", OnFailure::LogAndRestart, move || follow(followed.clone(), follow_stop.clone()))
+            // Events wait in the outbox while the relay is away: starting it again loses nothing.
+            .task("relay", OnFailure::LogAndRestart, move || outbox.relay(mesh.clone(), stop.clone()))
             .on_stop(async move {
                 if let Err(error) = flushed.flush().await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the last use of sessions was not written down");
@@ -82,6 +89,16 @@ async fn tidy(engine: Arc<Engine>, stop: CancellationToken) -> Result<(), BoxErr
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         engine.tidy().await?;
+    }
+    Ok(())
+}
+
+async fn follow(engine: Arc<Engine>, stop: CancellationToken) -> Result<(), BoxError> {
+    let mut ticks = interval(FOLLOW_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut since = now_ms();
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        since = engine.follow(since).await?;
     }
     Ok(())
 }

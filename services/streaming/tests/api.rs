@@ -243,7 +243,12 @@ async fn a_list_walks_all_pages_of_the_callers_sessions() {
     }
     let (mut listed, mut token) = (Vec::new(), String::new());
     loop {
-        let request = pb::ListSessionsRequest { page_size: 2, page_token: token, playback_id: play.playback_id.clone() };
+        let request = pb::ListSessionsRequest {
+            page_size: 2,
+            page_token: token,
+            playback_id: play.playback_id.clone(),
+            ..Default::default()
+        };
         let page = play.handler.list_sessions(call(&caller, request)).await.unwrap().into_inner();
         listed.extend(page.sessions.into_iter().map(|session| session.session_id));
         token = page.next_page_token;

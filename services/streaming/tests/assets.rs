@@ -87,7 +87,7 @@ async fn a_token_from_a_cookie_or_header_stays_out_of_the_playlist() {
 #[tokio::test]
 async fn a_segment_is_immutable_and_comes_whole_in_small_pieces() {
     let (play, token) = playing().await;
-    let (header, body) = play.read(&token, "v720/00002.m4s").await.unwrap();
+    let (header, body) = play.read(&token, "1/v720/00002.m4s").await.unwrap();
     assert_eq!((header.content_type.as_str(), header.immutable, header.partial), ("video/mp4", true, false));
     assert_eq!((header.size_bytes, header.length_bytes, header.offset_bytes), (SEGMENT_BYTES as u64, SEGMENT_BYTES as u64, 0));
     assert_eq!(body, pattern(SEGMENT_BYTES));
@@ -169,6 +169,10 @@ async fn only_names_of_the_title_lead_to_files() {
         "v1080/index.m3u8",
         "v1080/00001.m4s",
         "job_1/v720/init.mp4",
+        "2/v720/init.mp4",
+        "01/v720/init.mp4",
+        "1/1/v720/init.mp4",
+        "1/../v720/init.mp4",
         "v720/",
         "v720",
         "poster.png",

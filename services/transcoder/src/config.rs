@@ -1,6 +1,6 @@
 //! What can be configured.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 use streamgate_media::{
@@ -8,6 +8,8 @@ use streamgate_media::{
     ladder::{DEFAULT_STEPS, Step},
 };
 use streamgate_runtime::ServiceConfig;
+
+use crate::settings::{DEFAULT_PROFILE, Profile, Settings, wrong_steps};
 
 /// Presets of x264, fastest first.
 const PRESETS: [&str; 9] = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"];
@@ -28,6 +30,12 @@ pub struct Config {
     pub encoder_threads: u32,
     /// Rungs that may be made, by the shorter side.
     pub steps: Vec<Step>,
+    /// Named settings beside these, which are called `default`.
+    pub profiles: BTreeMap<String, Profile>,
+    /// Jobs that may wait before further submissions are refused.
+    pub max_queued: u32,
+    /// How long the media of a title is kept once it was made anew: at least as long as a playback session.
+    pub keep_superseded_hours: u32,
     /// Bits in a second of the sound, in thousands.
     pub audio_kbps: u32,
     /// Address space of one encoder, in MiB.
@@ -59,6 +67,9 @@ impl Default for Config {
             quality: 23,
             encoder_threads: 2,
             steps: DEFAULT_STEPS.to_vec(),
+            profiles: default_profiles(),
+            max_queued: 1_000,
+            keep_superseded_hours: 24,
             audio_kbps: 128,
             memory_mib: 4096,
             cpu_seconds: 24 * 3600,
@@ -74,15 +85,22 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The settings that are called `default`.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let Self { preset, quality, steps, audio_kbps, .. } = self;
+        Settings { preset: preset.clone(), quality: *quality, steps: steps.clone(), audio_kbps: *audio_kbps }
+    }
+
     /// What the child is told.
     #[must_use]
-    pub fn spec(&self, resume_from: u32, poster: bool) -> EncodeSpec {
+    pub fn spec(&self, settings: Settings, resume_from: u32, poster: bool) -> EncodeSpec {
         EncodeSpec {
-            preset: self.preset.clone(),
-            quality: self.quality,
+            preset: settings.preset,
+            quality: settings.quality,
             threads: self.encoder_threads,
-            steps: self.steps.clone(),
-            audio_kbps: self.audio_kbps,
+            steps: settings.steps,
+            audio_kbps: settings.audio_kbps,
             resume_from,
             poster,
             limits: Limits {
@@ -110,11 +128,16 @@ impl ServiceConfig for Config {
             (PRESETS.contains(&self.preset.as_str()), "transcoder.preset must be a preset of x264, from ultrafast to veryslow"),
             (self.quality <= 51, "transcoder.quality must be 0 to 51"),
             (self.encoder_threads <= 64, "transcoder.encoder_threads must be 0 to 64"),
-            ((1..=8).contains(&self.steps.len()), "transcoder.steps must name 1 to 8 rungs"),
             (
-                self.steps.iter().all(|s| (64..=4320).contains(&s.short_side) && (50..=100_000).contains(&s.max_kbps)),
-                "transcoder.steps: short_side must be 64 to 4320 and max_kbps 50 to 100000",
+                !self.steps.is_empty() && wrong_steps("steps", &self.steps).is_empty(),
+                "transcoder.steps must be 1 to 8 different rungs with short_side 64 to 4320 and max_kbps 50 to 100000",
             ),
+            (
+                self.profiles.iter().all(|(name, profile)| is_name(name) && is_valid(profile)),
+                "transcoder.profiles: a name is 1 to 32 of a-z, 0-9, - and _, not default; the values are as in transcoder itself",
+            ),
+            ((1..=1_000_000).contains(&self.max_queued), "transcoder.max_queued must be 1 to 1000000"),
+            ((13..=24 * 365).contains(&self.keep_superseded_hours), "transcoder.keep_superseded_hours must be 13 to 8760"),
             ((32..=512).contains(&self.audio_kbps), "transcoder.audio_kbps must be 32 to 512"),
             ((512..=1 << 20).contains(&self.memory_mib), "transcoder.memory_mib must be 512 to 1048576"),
             ((10..=30 * 24 * 3600).contains(&self.cpu_seconds), "transcoder.cpu_seconds must be 10 to 2592000"),
@@ -130,6 +153,25 @@ impl ServiceConfig for Config {
     }
 }
 
+fn default_profiles() -> BTreeMap<String, Profile> {
+    let [_, _, small, smallest] = DEFAULT_STEPS;
+    let few = Profile { steps: Some(vec![small, smallest]), ..Profile::default() };
+    let fast = Profile { preset: Some("superfast".to_owned()), ..Profile::default() };
+    BTreeMap::from([("small".to_owned(), few), ("fast".to_owned(), fast)])
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
+    plain && (1..=32).contains(&name.len()) && name != DEFAULT_PROFILE
+}
+
+fn is_valid(profile: &Profile) -> bool {
+    profile.preset.as_deref().is_none_or(|preset| PRESETS.contains(&preset))
+        && profile.quality.is_none_or(|quality| quality <= 51)
+        && profile.audio_kbps.is_none_or(|rate| (32..=512).contains(&rate))
+        && profile.steps.as_ref().is_none_or(|steps| !steps.is_empty() && wrong_steps("steps", steps).is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +181,15 @@ mod tests {
         assert_eq!(Config::default().validate(), Ok(()));
         let bad = Config { preset: "fastest".into(), ..Config::default() };
         assert!(bad.validate().is_err_and(|sentence| sentence.starts_with("transcoder.preset")));
+        for (name, profile) in [
+            ("default", Profile::default()),
+            ("Big", Profile::default()),
+            ("empty", Profile { steps: Some(Vec::new()), ..Profile::default() }),
+            ("slow", Profile { preset: Some("slowest".to_owned()), ..Profile::default() }),
+        ] {
+            let bad = Config { profiles: BTreeMap::from([(name.to_owned(), profile)]), ..Config::default() };
+            assert!(bad.validate().is_err_and(|sentence| sentence.starts_with("transcoder.profiles")), "{name}");
+        }
         let bad = Config { lease_ms: 100, ..Config::default() };
         assert!(bad.validate().is_err_and(|sentence| sentence.starts_with("transcoder.lease_ms")));
     }

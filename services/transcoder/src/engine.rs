@@ -1,10 +1,14 @@
 //! Jobs: how they are queued, run, ended and described.
 
 mod events;
+mod job;
+mod pool;
 mod presentation;
 mod publish;
+mod purge;
 mod queue;
 mod rows;
+mod submit;
 
 use std::sync::Arc;
 
@@ -12,16 +16,17 @@ use streamgate_core::{
     Caller,
     ids::{ContentId, JobId},
     page::Page,
-    time::now_ms,
 };
-use streamgate_store::{BlobKey, BlobStore, Database, Outbox};
+use streamgate_store::{BlobStore, Database, Outbox};
 use tokio::sync::Notify;
 
-use crate::{Error, Metrics};
+use crate::{Config, Error, Metrics, settings::Profiles};
 
+pub use job::{Job, Priority, State};
+pub use pool::{Line, Pool};
 pub use publish::{NewRendition, NewSegment};
 pub use queue::{Beat, Claim};
-pub use rows::{Job, State};
+pub use submit::Submission;
 
 /// The behaviour of the service. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -30,8 +35,19 @@ pub struct Engine {
     pub(crate) outbox: Outbox,
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) metrics: Metrics,
+    pub(crate) profiles: Arc<Profiles>,
+    limits: Limits,
     /// Wakes the worker when there is something to do.
     pub(crate) work: Arc<Notify>,
+}
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Jobs that may wait before submissions are refused.
+    max_queued: u32,
+    /// How long media is kept once a newer version is whole.
+    keep_superseded_ms: i64,
 }
 
 /// Which jobs a list holds.
@@ -41,21 +57,32 @@ pub struct Filter {
     pub owner: Option<String>,
     /// Only those in this state.
     pub state: Option<State>,
+    /// Only those of this title.
+    pub content_id: Option<String>,
 }
 
 impl Filter {
     /// The same for every page of one list.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        format!("{}/{}", self.owner.as_deref().unwrap_or("*"), self.state.map_or("*", State::as_str))
+        let or_all = |part: &Option<String>| part.clone().unwrap_or_else(|| "*".to_owned());
+        format!("{}/{}/{}", or_all(&self.owner), self.state.map_or("*", State::as_str), or_all(&self.content_id))
     }
 }
 
 impl Engine {
     /// An engine over these stores.
     #[must_use]
-    pub fn new(db: Database, outbox: Outbox, blobs: Arc<dyn BlobStore>, metrics: Metrics) -> Self {
-        Self { db, outbox, blobs, metrics, work: Arc::new(Notify::new()) }
+    pub fn new(db: Database, outbox: Outbox, blobs: Arc<dyn BlobStore>, metrics: Metrics, config: &Config) -> Self {
+        let limits =
+            Limits { max_queued: config.max_queued, keep_superseded_ms: i64::from(config.keep_superseded_hours) * 3_600_000 };
+        Self { db, outbox, blobs, metrics, profiles: Arc::new(Profiles::of(config)), limits, work: Arc::new(Notify::new()) }
+    }
+
+    /// How many jobs may wait before submissions are refused.
+    #[must_use]
+    pub const fn queue_limit(&self) -> u32 {
+        self.limits.max_queued
     }
 
     /// A job that the caller may see.
@@ -85,35 +112,6 @@ impl Engine {
         Ok(page.cut(jobs, |job| job.seq.to_string(), &filter.fingerprint()))
     }
 
-    /// Queues a title's source again. The same `request_id` gives the same job; a job that is
-    /// queued or running is given as it is.
-    ///
-    /// # Errors
-    /// `UnknownContent`, `AlreadyDone`, `SourceGone`.
-    pub async fn submit(&self, caller: &Caller, content: &ContentId, request_id: &str) -> Result<Job, Error> {
-        let newest = self.newest_job(caller, content).await?;
-        let repeated = rows::by_request(self.db.pool(), &newest.owner, request_id).await?;
-        if let Some(job) = repeated {
-            return if job.content_id == content.as_str() { Ok(job) } else { Err(request_reused().into()) };
-        }
-        match newest.state {
-            State::Queued | State::Running => return Ok(newest),
-            State::Succeeded => return Err(Error::AlreadyDone(content.to_string())),
-            State::Failed | State::Cancelled => {}
-        }
-        if self.blobs.head(&BlobKey::new(newest.source_key.as_str())?).await.is_err() {
-            return Err(Error::SourceGone(content.to_string()));
-        }
-        let mut tx = self.db.begin().await?;
-        let id = JobId::new();
-        let request_id = (!request_id.is_empty()).then_some(request_id);
-        rows::insert(&mut tx, &id, &newest, request_id, now_ms()).await?;
-        tx.commit().await?;
-        self.metrics.queued.inc();
-        self.work.notify_waiters();
-        self.job(caller, &id).await
-    }
-
     /// Stops a job. One that runs here ends at once, one that runs elsewhere at its next heartbeat.
     ///
     /// # Errors
@@ -140,14 +138,6 @@ impl Engine {
         if job.state != State::Queued {
             return Ok(0);
         }
-        rows::ahead_of(self.db.pool(), job.seq).await
+        rows::ahead_of(self.db.pool(), job).await
     }
-}
-
-fn request_reused() -> streamgate_core::Failure {
-    streamgate_core::Failure::new(
-        streamgate_core::ErrorKind::AlreadyExists,
-        "request_id_reused",
-        "this request_id was used for another request",
-    )
 }

@@ -1,9 +1,12 @@
 //! What can go wrong with a job.
 
-use std::io;
+use std::{io, time::Duration};
 
 use streamgate_core::{ErrorKind, Failure};
 use tonic::Status;
+
+/// A full queue has room again after about so long.
+const QUEUE_RETRY: Duration = Duration::from_secs(60);
 
 /// An error of this service.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +20,15 @@ pub enum Error {
     /// The title has a whole ladder.
     #[error("the title {0} is transcoded already; upload the new file as a new title")]
     AlreadyDone(String),
+    /// The title is being made with other settings.
+    #[error("the job {0} makes the title with other settings; wait for it, or cancel it")]
+    UnderWay(String),
+    /// As many jobs wait as may.
+    #[error("{limit} jobs wait already; try again later")]
+    QueueFull {
+        /// How many may.
+        limit: u32,
+    },
     /// The job has ended.
     #[error("the job {0} has ended")]
     Ended(String),
@@ -72,7 +84,8 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::UnknownJob(_) | Self::UnknownContent(_) => ErrorKind::NotFound,
-            Self::AlreadyDone(_) | Self::Ended(_) | Self::SourceGone(_) => ErrorKind::FailedPrecondition,
+            Self::AlreadyDone(_) | Self::UnderWay(_) | Self::Ended(_) | Self::SourceGone(_) => ErrorKind::FailedPrecondition,
+            Self::QueueFull { .. } => ErrorKind::ResourceExhausted,
             Self::Refused(failure) => failure.kind,
             Self::LeaseLost(_) => ErrorKind::Aborted,
             Self::Nonsense(_) | Self::CorruptRow(_) => ErrorKind::Internal,
@@ -87,6 +100,8 @@ impl Error {
             Self::UnknownJob(_) => "job_unknown",
             Self::UnknownContent(_) => "content_unknown",
             Self::AlreadyDone(_) => "already_transcoded",
+            Self::UnderWay(_) => "job_under_way",
+            Self::QueueFull { .. } => "queue_full",
             Self::Ended(_) => "job_ended",
             Self::SourceGone(_) => "source_gone",
             Self::LeaseLost(_) => "lease_lost",
@@ -105,6 +120,7 @@ impl From<Error> for Failure {
         }
         match error {
             Error::Refused(failure) => failure,
+            Error::QueueFull { .. } => Self::new(kind, error.reason(), error.to_string()).retry_after(QUEUE_RETRY),
             Error::Store(error) => error.into(),
             other => Self::new(kind, other.reason(), other.to_string()),
         }

@@ -10,12 +10,14 @@ mod error;
 mod grpc;
 mod metrics;
 mod service;
+mod settings;
 mod worker;
 
 pub use config::Config;
-pub use engine::{Claim, Engine, Job, NewSegment, State};
+pub use engine::{Claim, Engine, Job, Line, NewSegment, Pool, Priority, State, Submission};
 pub use error::Error;
 pub use grpc::Handler;
 pub use metrics::Metrics;
 pub use service::{App, MIGRATIONS};
+pub use settings::{DEFAULT_PROFILE, MAX_STEPS, Profile, Profiles, Settings};
 pub use worker::{Worker, find_encoder};

@@ -24,6 +24,8 @@ pub struct Metrics {
     pub ended: Family<EndLabels, Counter>,
     /// Jobs that run here now.
     pub running: Gauge,
+    /// Age of the oldest job that is due and waits, in seconds.
+    pub oldest_queued: Gauge,
     /// Times a child died without a word.
     pub crashes: Counter,
     /// Segments published.
@@ -38,6 +40,8 @@ impl Metrics {
         registry.register("transcoder_jobs_queued", "Jobs queued", self.queued.clone());
         registry.register("transcoder_jobs_ended", "Jobs that ended, by state and reason", self.ended.clone());
         registry.register("transcoder_jobs_running", "Jobs that run here now", self.running.clone());
+        let help = "Age of the oldest job that is due and waits";
+        registry.register("transcoder_oldest_queued_seconds", help, self.oldest_queued.clone());
         registry.register("transcoder_encoder_crashes", "Times an encoder died without a word", self.crashes.clone());
         registry.register("transcoder_segments", "Segments published", self.segments.clone());
         registry.register("transcoder_segment_bytes", "Bytes of segments published", self.segment_bytes.clone());

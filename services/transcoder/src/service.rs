@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::transcoder::v1::transcoder_service_server::TranscoderServiceServer;
 use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
-use streamgate_store::{Database, Migrations, Outbox, event_server, open_blobs};
+use streamgate_store::{Migrations, Outbox, event_server};
 
 use crate::{Config, Engine, Handler, Metrics, Worker};
 
@@ -28,12 +28,12 @@ impl streamgate_runtime::App for App {
         boot.metrics.registry(|registry| metrics.register(registry));
 
         // 2. The database, what leaves it, and the media.
-        let db = Database::open(&boot.common.database_path(ServiceName::Transcoder), &MIGRATIONS).await?;
+        let db = boot.database(&MIGRATIONS).await?;
         let outbox = Outbox::new(db.clone(), ServiceName::Transcoder);
-        let blobs = open_blobs(&boot.common.blobs_path())?;
+        let blobs = boot.blobs().await?;
 
         // 3. The behaviour, and the worker that runs jobs.
-        let engine = Engine::new(db, outbox.clone(), blobs, metrics);
+        let engine = Engine::new(db, outbox.clone(), blobs, metrics, &boot.config);
         let worker = Worker::new(engine.clone(), boot.config, &boot.common.data_dir);
 
         // 4. The RPCs, the events it hears, and what it needs to be ready.

@@ -8,7 +8,7 @@ mod verdict;
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::task::JoinSet;
@@ -18,6 +18,8 @@ use crate::{Claim, Config, Engine, Error};
 
 /// How often the queue is looked at without being told: leases end silently.
 const POLL: Duration = Duration::from_secs(1);
+/// How often the pool is told that this worker is there.
+const REPORT: Duration = Duration::from_secs(5);
 /// How often a missing encoder is looked for again.
 const CHECK_AGAIN: Duration = Duration::from_secs(15);
 /// How often what is gone is looked for.
@@ -65,8 +67,13 @@ impl Worker {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let Some(encoder) = self.find_ready_encoder(&stop).await else { return Ok(()) };
         let mut running = JoinSet::new();
+        let mut reported: Option<Instant> = None;
         while !stop.is_cancelled() {
             while running.try_join_next().is_some() {}
+            if reported.is_none_or(|at| at.elapsed() >= REPORT) {
+                self.0.engine.report_worker(&self.0.owner, self.0.config.concurrency, running.len()).await?;
+                reported = Some(Instant::now());
+            }
             let work = Arc::clone(&self.0.engine.work);
             let told = work.notified();
             while running.len() < self.0.config.concurrency as usize && !stop.is_cancelled() {
@@ -81,7 +88,7 @@ impl Worker {
             }
         }
         while running.join_next().await.is_some() {}
-        Ok(())
+        self.0.engine.forget_workers(&self.0.owner).await
     }
 
     async fn run_one(self, claim: Claim, encoder: PathBuf, stop: CancellationToken) {
@@ -158,7 +165,7 @@ async fn check(encoder: &Path, registry: &Path) -> Result<(), String> {
     if answer.status.success() { Ok(()) } else { Err(last.to_owned()) }
 }
 
-/// Ends cancelled jobs that nobody runs and deletes the media of titles that are gone, until `stop`.
+/// Ends cancelled jobs that nobody runs, deletes media that nobody plays any more, and measures the queue, until `stop`.
 ///
 /// # Errors
 /// The stores'.
@@ -166,6 +173,10 @@ pub async fn sweep(engine: Engine, stop: CancellationToken) -> Result<(), Error>
     while !stop.is_cancelled() {
         engine.end_orphans().await?;
         engine.purge().await?;
+        engine.purge_superseded().await?;
+        engine.forget_submissions().await?;
+        let oldest = engine.oldest_due().await?;
+        engine.metrics.oldest_queued.set(i64::try_from(oldest.as_secs()).unwrap_or(i64::MAX));
         stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await;
     }
     Ok(())

@@ -77,13 +77,17 @@ pub fn segment_facts(bytes: &[u8]) -> Result<SegmentFacts, Damaged> {
         return Err(Damaged("run of another shape"));
     }
     let samples = u32_at(trun, 4)? as usize;
+    if samples == 0 {
+        return Err(Damaged("run without a sample"));
+    }
     let (mut duration, mut first_presentation, mut payload) = (0_u64, i64::MAX, 0_usize);
     let mut starts_with_sync = false;
     for index in 0..samples {
         let row = 12 + index * 16;
         let offset = u32_at(trun, row + 12)?.cast_signed();
         let decode = i64::try_from(start + duration).map_err(|_| Damaged("time out of range"))?;
-        first_presentation = first_presentation.min(decode + i64::from(offset));
+        let presented = decode.checked_add(i64::from(offset)).ok_or(Damaged("time out of range"))?;
+        first_presentation = first_presentation.min(presented);
         if index == 0 {
             starts_with_sync = u32_at(trun, row + 8)? & 0x0001_0000 == 0;
         }
@@ -185,11 +189,42 @@ mod tests {
         assert_eq!(&facts.sample_entry, b"mp4a");
     }
 
+    #[test]
+    fn a_time_at_the_end_of_all_times_is_damage_and_no_overflow() {
+        let last = u64::try_from(i64::MAX).unwrap();
+        for (start, offset) in [(u64::MAX, 0), (last, i32::MAX), (last, 1)] {
+            let made = media_segment(1, start, &[sample(offset, true, b"idr")]);
+            assert_eq!(segment_facts(&made), Err(Damaged("time out of range")), "{start} {offset}");
+        }
+    }
+
+    #[test]
+    fn a_run_without_samples_is_damage() {
+        assert_eq!(segment_facts(&media_segment::<&[u8]>(1, 0, &[])), Err(Damaged("run without a sample")));
+    }
+
+    #[test]
+    fn a_segment_cut_before_its_bytes_is_damage() {
+        // Once read as whole: the cut lay between the moof and the mdat.
+        let made = media_segment(1, 5, &[sample(0, true, b"abc"), sample(0, false, b"defgh")]);
+        let mdat = made.windows(4).position(|w| w == b"mdat").unwrap() - 4;
+        assert_eq!(segment_facts(&made[..mdat]), Err(Damaged("a box is missing")));
+    }
+
     proptest! {
         #[test]
         fn reading_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
             let _ = segment_facts(&bytes);
             let _ = init_facts(&bytes);
+        }
+
+        #[test]
+        fn no_four_bytes_of_a_segment_make_reading_panic(at in 0_usize..160, with in any::<[u8; 4]>()) {
+            let mut made = media_segment(1, 5, &[sample(0, true, b"abc"), sample(0, false, b"defgh")]);
+            if let Some(field) = made.get_mut(at..at + 4) {
+                field.copy_from_slice(&with);
+            }
+            let _ = segment_facts(&made);
         }
 
         #[test]

@@ -1,6 +1,6 @@
 //! Playlists, manifests, segments and side assets of a title.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
@@ -10,12 +10,14 @@ use streamgate_core::{
     time::{UnixMillis, now_ms},
 };
 use streamgate_media::{
+    choice::Choice,
     dash, hls,
-    presentation::{Links, PublicPath, find_file, find_rendition},
+    presentation::{Links, PublicName, PublicPath, find_file, find_rendition},
 };
+use streamgate_proto::streamgate::media::v1::Presentation;
 use streamgate_store::{BlobKey, ByteStream};
 
-use super::{Engine, Opened, presentations::Seen};
+use super::{Engine, presentations::Seen, session::Live};
 use crate::{Error, Result};
 
 /// Bytes of one message to the caller.
@@ -26,6 +28,8 @@ const MOST_CHUNK_BYTES: usize = 256 * 1024;
 pub struct AssetRequest {
     /// The title.
     pub playback_id: String,
+    /// The title by its own id, when there is no playback id.
+    pub content_id: String,
     /// Path below it.
     pub path: String,
     /// Playback token; empty when there is none.
@@ -38,6 +42,8 @@ pub struct AssetRequest {
     pub if_none_match: Vec<String>,
     /// No body, please.
     pub head_only: bool,
+    /// What an entry shall offer.
+    pub choice: Choice,
 }
 
 /// Bytes as HTTP asks for them.
@@ -96,60 +102,115 @@ struct Whole {
     etag: String,
     size_bytes: u64,
     immutable: bool,
+    is_media: bool,
     source: Source,
 }
 
+/// What lets somebody read.
+struct Pass {
+    live: Arc<Live>,
+    /// Token that every URI of a playlist carries.
+    carried: Option<String>,
+    /// Token that was issued for this read, and when it ends.
+    new_token: Option<(String, UnixMillis)>,
+}
+
 impl Engine {
-    /// Reads an asset for the holder of a playback token. Without one, an entry opens a session for the caller.
+    /// Reads an asset for the holder of a playback token. Without one, an account reads under its session, which is opened
+    /// if need be, and anybody may try to open one at an entry.
     ///
     /// # Errors
     /// Why it is not given.
     pub async fn read(&self, caller: &Caller, request: &AssetRequest) -> Result<Asset> {
         let path = PublicPath::parse(&request.path);
-        let opened = match &path {
-            Some(path) if request.token.is_empty() && path.is_entry() => Some(self.open(caller, &request.playback_id).await?),
-            _ if request.token.is_empty() => return Err(Error::TokenMissing),
-            _ => None,
-        };
-        let token = opened.as_ref().map_or(request.token.as_str(), |opened| &opened.token);
-        let live = self.entitled(token, &request.playback_id).await?;
+        let playback_id = self.playback_id(caller, &request.playback_id, &request.content_id, &request.token).await?;
+        let pass = self.pass(caller, request, &playback_id, path.is_some_and(|path| path.is_entry())).await?;
         // Only now, so that nobody learns which names exist without a session.
         let path = path.ok_or(Error::UnknownAsset)?;
-        let content_id = &live.opened().content_id;
-        let seen = self.presentations.get(content_id).await?;
-        let query = (request.token_in_url || opened.is_some()).then(|| format!("token={token}"));
-        let whole = match self.playlist(&seen, &path, &request.playback_id, query.as_deref())? {
+        let content_id = &pass.live.opened().content_id;
+        let seen = self.presentations.get(content_id, path.version).await?;
+        let token = pass.carried.as_ref().map(|token| format!("token={token}"));
+        let whole = match self.playlist(&seen, path, &playback_id, token.as_deref(), &request.choice)? {
             Some(playlist) => playlist,
-            None => stored(&seen, &path, content_id)?,
+            None => stored(&seen, path, content_id)?,
         };
-        self.answer(whole, request, opened).await
+        self.answer(whole, request, pass).await
+    }
+
+    /// The playback id that is meant: the one that is named, or one of the title that is named.
+    ///
+    /// # Errors
+    /// `UnknownTitle`, or `TokenForeign` for a token of another title.
+    pub(super) async fn playback_id(&self, caller: &Caller, named: &str, content_id: &str, token: &str) -> Result<String> {
+        if !named.is_empty() || content_id.is_empty() {
+            return Ok(named.to_owned());
+        }
+        if !token.is_empty() {
+            let claims = self.deps.tokens.verify(token).await.map_err(super::check::token_error)?;
+            return if claims.content_id == content_id { Ok(claims.playback_id) } else { Err(Error::TokenForeign) };
+        }
+        if caller.account().is_none() {
+            return Err(Error::SignInFirst { unmet: Vec::new() });
+        }
+        let found = self.deps.titles.playback_id(caller, content_id).await.map_err(Error::neighbour("look up a title"))?;
+        found.ok_or(Error::UnknownTitle)
+    }
+
+    async fn pass(&self, caller: &Caller, request: &AssetRequest, playback_id: &str, is_entry: bool) -> Result<Pass> {
+        if !request.token.is_empty() {
+            let live = self.entitled(&request.token, playback_id).await?;
+            let carried = request.token_in_url.then(|| request.token.clone());
+            return Ok(Pass { live, carried, new_token: None });
+        }
+        if !is_entry {
+            if caller.account().is_none() {
+                return Err(Error::TokenMissing);
+            }
+            return Ok(Pass { live: self.enter(caller, playback_id, 0).await?, carried: None, new_token: None });
+        }
+        // A title that begins now should not be cut off by the end of its session.
+        let half = i64::from(self.config.session_seconds) * 500;
+        let live = self.enter(caller, playback_id, half).await?;
+        let token = self.token_of(&live).await?;
+        let new_token = Some((token.clone(), live.opened().expires_ms));
+        Ok(Pass { live, carried: Some(token), new_token })
     }
 
     /// A playlist or manifest, if the path names one.
-    fn playlist(&self, seen: &Seen, path: &PublicPath<'_>, playback_id: &str, query: Option<&str>) -> Result<Option<Whole>> {
+    fn playlist(
+        &self,
+        seen: &Seen,
+        path: PublicPath<'_>,
+        playback_id: &str,
+        token: Option<&str>,
+        choice: &Choice,
+    ) -> Result<Option<Whole>> {
         let presentation = &seen.presentation;
-        // The entries are served under two paths, so a relative name would not do for both.
-        let base = format!("{}/play/{playback_id}/", path_of(&self.public_url));
-        let from_entry = Links { base: &base, query };
-        let (text, content_type) = match path {
-            PublicPath::Multivariant => (hls::multivariant(presentation, &from_entry), hls::CONTENT_TYPE),
-            PublicPath::Manifest => {
-                let growing =
-                    dash::Growing { available_from_ms: seen.available_from_ms, delay_ms: seen.first_length_ms, now_ms: now_ms() };
-                (dash::manifest(presentation, &from_entry, growing), dash::CONTENT_TYPE)
-            }
-            PublicPath::Playlist(name) => {
+        if !matches!(path.name, PublicName::Multivariant | PublicName::Manifest | PublicName::Playlist(_)) {
+            return Ok(None);
+        }
+        if presentation.stopped {
+            return Err(Error::Incomplete);
+        }
+        // The entries are served under two paths, so a relative name would not do for both. The version keeps a player with
+        // what it has begun, and lets it keep segments for ever.
+        let base = format!("{}/play/{playback_id}/{}/", path_of(&self.public_url), presentation.version);
+        let from_entry = Links { base: &base, query: token };
+        let (text, content_type) = match path.name {
+            PublicName::Playlist(name) => {
                 let rendition = find_rendition(presentation, name).ok_or(Error::UnknownAsset)?;
-                (hls::media_playlist(presentation, rendition, &Links { base: "", query }), hls::CONTENT_TYPE)
+                (hls::media_playlist(presentation, rendition, &Links { base: "", query: token }), hls::CONTENT_TYPE)
             }
-            _ => return Ok(None),
+            PublicName::Manifest => (manifest(seen, &offered(presentation, choice), &from_entry, choice), dash::CONTENT_TYPE),
+            _ => (hls::multivariant(&offered(presentation, choice), &from_entry), hls::CONTENT_TYPE),
         };
         let text = Bytes::from(text.ok_or(Error::NotReady)?);
         let etag = format!("\"{}\"", &hex::encode(Sha256::digest(&text))[..32]);
-        Ok(Some(Whole { content_type, etag, size_bytes: text.len() as u64, immutable: false, source: Source::Text(text) }))
+        let size_bytes = text.len() as u64;
+        Ok(Some(Whole { content_type, etag, size_bytes, immutable: false, is_media: false, source: Source::Text(text) }))
     }
 
-    async fn answer(&self, whole: Whole, request: &AssetRequest, opened: Option<Opened>) -> Result<Asset> {
+    async fn answer(&self, whole: Whole, request: &AssetRequest, pass: Pass) -> Result<Asset> {
         let mut header = Header {
             content_type: whole.content_type,
             size_bytes: whole.size_bytes,
@@ -157,7 +218,7 @@ impl Engine {
             partial: false,
             not_modified: is_known(&whole.etag, &request.if_none_match),
             immutable: whole.immutable,
-            new_token: opened.map(|opened| (opened.token, opened.expires_ms)),
+            new_token: pass.new_token,
             etag: whole.etag,
         };
         if header.not_modified {
@@ -178,19 +239,45 @@ impl Engine {
                 self.deps.blobs.read(&key, range).await.map_err(blob_error)?
             }
         };
-        self.deps.metrics.bytes_sent(header.range.end - header.range.start);
+        let bytes = header.range.end - header.range.start;
+        self.deps.metrics.bytes_sent(bytes);
+        if whole.is_media {
+            pass.live.add_sent(bytes);
+            self.note_playing(&pass.live).await;
+        }
         Ok(Asset { header, body: in_pieces(body) })
     }
 }
 
-fn stored(seen: &Seen, path: &PublicPath<'_>, content_id: &str) -> Result<Whole> {
-    let file = find_file(&seen.presentation, path).ok_or(Error::UnknownAsset)?;
+/// The renditions that are wanted.
+fn offered<'a>(presentation: &'a Presentation, choice: &Choice) -> Cow<'a, Presentation> {
+    if choice.is_all() { Cow::Borrowed(presentation) } else { Cow::Owned(choice.narrow(presentation)) }
+}
+
+fn manifest(seen: &Seen, offered: &Presentation, links: &Links<'_>, choice: &Choice) -> Option<String> {
+    let query: Vec<String> =
+        links.query.map(str::to_owned).into_iter().chain([choice.query()]).filter(|part| !part.is_empty()).collect();
+    let query = query.join("&");
+    let location = Links { query: Some(query.as_str()).filter(|query| !query.is_empty()), ..*links }.to("manifest.mpd");
+    let growing = dash::Growing {
+        location: &location,
+        available_from_ms: seen.available_from_ms,
+        delay_ms: seen.first_length_ms,
+        now_ms: now_ms(),
+    };
+    dash::manifest(offered, links, growing)
+}
+
+fn stored(seen: &Seen, path: PublicPath<'_>, content_id: &str) -> Result<Whole> {
+    let file = find_file(&seen.presentation, path.name).ok_or(Error::UnknownAsset)?;
     let key = BlobKey::new(format!("media/{content_id}/{}", file.path)).map_err(Error::store("name a stored segment"))?;
     Ok(Whole {
         content_type: file.content_type,
-        etag: format!("\"{}-{}-{}\"", seen.presentation.job_id, file.path, file.size_bytes),
+        etag: format!("\"{}-{}\"", &hex::encode(Sha256::digest(file.path))[..24], file.size_bytes),
         size_bytes: file.size_bytes,
-        immutable: true,
+        // Without a version, the same path means another file once the title is made again.
+        immutable: path.version.is_some(),
+        is_media: !matches!(path.name, PublicName::Poster),
         source: Source::Blob(key),
     })
 }

@@ -47,7 +47,7 @@ impl Engine {
     }
 
     /// Checks the gate again if the last check is too old. Without an answer, a recent positive check still counts.
-    async fn go_on(&self, live: &Arc<Live>) -> Result<()> {
+    pub(super) async fn go_on(&self, live: &Arc<Live>) -> Result<()> {
         let recheck_ms = i64::from(self.config.recheck_seconds) * 1000;
         live.refuse_if_over(now_ms())?;
         if live.granted_within(now_ms(), recheck_ms) {
@@ -172,7 +172,7 @@ impl Engine {
         live.not_told(now_ms());
     }
 
-    async fn close(&self, live: &Live, state: State, reason: &str, unmet: Vec<String>) -> Result<()> {
+    pub(super) async fn close(&self, live: &Live, state: State, reason: &str, unmet: Vec<String>) -> Result<()> {
         if self.sessions.close(live, state, reason, unmet).await? {
             self.deps.metrics.session_closed(reason);
             tracing::info!(session_id = %live.opened().id, reason, "session closed");
@@ -186,7 +186,7 @@ impl Engine {
     /// What the store says.
     pub async fn tidy(&self) -> Result<()> {
         let now = now_ms();
-        self.sessions.flush().await?;
+        self.note_gone().await?;
         self.sessions.sweep(now - i64::from(self.config.keep_ended_hours) * 3_600_000, now).await?;
         Ok(())
     }
@@ -201,7 +201,7 @@ impl Engine {
 }
 
 /// The checker's answer in this service's words: callers rely on the two reasons.
-fn token_error(failure: Failure) -> Error {
+pub(super) fn token_error(failure: Failure) -> Error {
     use streamgate_core::ErrorKind::{InvalidArgument, NotFound, PermissionDenied, Unauthenticated};
     match failure.kind {
         Unauthenticated if failure.reason == "token_expired" => Error::TokenExpired,

@@ -1,7 +1,7 @@
 //! What this service needs of others. The mesh answers in production, fakes in tests.
 
 use async_trait::async_trait;
-use streamgate_core::{Failure, time::UnixMillis};
+use streamgate_core::{Caller, Failure, time::UnixMillis};
 use streamgate_proto::streamgate::{gate::v1::Rule, media::v1::Presentation};
 
 /// The title behind a playback id.
@@ -22,6 +22,8 @@ pub struct Title {
 pub trait Titles: Send + Sync + 'static {
     /// The title behind `playback_id`; absent when there is none, or it was deleted.
     async fn resolve(&self, playback_id: &str) -> Result<Option<Title>, Failure>;
+    /// A playback id of a title, for somebody who may know the title's own id; absent for everybody else.
+    async fn playback_id(&self, caller: &Caller, content_id: &str) -> Result<Option<String>, Failure>;
 }
 
 /// A gate, and for whom it is asked.
@@ -54,8 +56,8 @@ pub trait Gates: Send + Sync + 'static {
 /// Knows what was made of titles.
 #[async_trait]
 pub trait Presentations: Send + Sync + 'static {
-    /// What was made of a title, if it is newer than `known_revision`.
-    async fn newer_than(&self, content_id: &str, known_revision: u64) -> Result<Option<Presentation>, Failure>;
+    /// What was made of a title, if it is newer than `known_revision`. Version 0 is the one to be played.
+    async fn newer_than(&self, content_id: &str, version: u32, known_revision: u64) -> Result<Option<Presentation>, Failure>;
 }
 
 /// What a playback token is bound to.

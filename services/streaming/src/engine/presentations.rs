@@ -9,8 +9,8 @@ use streamgate_core::{
     ErrorKind,
     time::{UnixMillis, now_ms},
 };
-use streamgate_media::presentation::span_seconds;
-use streamgate_proto::streamgate::media::v1::Presentation;
+use streamgate_media::presentation::{Rendition, renditions};
+use streamgate_proto::streamgate::media::v1::{Presentation, Track};
 
 use super::neighbours::Presentations;
 use crate::{Config, Error, Result};
@@ -18,14 +18,15 @@ use crate::{Config, Error, Result};
 /// Titles in memory. A title of two hours and four rungs takes about 2 MB.
 const MOST_TITLES: u64 = 256;
 
-/// A presentation, and how it looked when this process first saw it.
+/// A presentation, and where its clock begins.
 #[derive(Debug)]
 pub struct Seen {
     /// What was made.
     pub presentation: Presentation,
-    /// When the beginning of the title counts as available: its length before the moment it was first seen.
+    /// When the beginning of the title counts as available: its first segments before the moment they were there. The
+    /// same wherever it is asked for, since a growing manifest may be read from several processes.
     pub available_from_ms: UnixMillis,
-    /// Its length when it was first seen.
+    /// Length of the first segments.
     pub first_length_ms: u64,
 }
 
@@ -61,22 +62,32 @@ impl PresentationCache {
         }
     }
 
-    /// What was made of a title.
+    /// What was made of a title: of one version, or of the one to be played.
     ///
     /// # Errors
-    /// `NotReady` when nothing was, `Neighbour` when that can't be told.
-    pub async fn get(&self, content_id: &str) -> Result<Arc<Seen>> {
-        let slot = self.slots.get_with_by_ref(content_id, async { Arc::default() }).await;
+    /// `NotReady` when nothing was, `UnknownAsset` when there is no such version, `Neighbour` when that can't be told.
+    pub async fn get(&self, content_id: &str, version: Option<u32>) -> Result<Arc<Seen>> {
+        let played = self.one(content_id, content_id, 0).await;
+        let Some(version) = version else { return played?.ok_or(Error::NotReady) };
+        // Nearly everybody is at the version that is played now.
+        match played {
+            Ok(Some(seen)) if seen.presentation.version == version => Ok(seen),
+            _ => self.one(&format!("{content_id}/{version}"), content_id, version).await?.ok_or(Error::UnknownAsset),
+        }
+    }
+
+    async fn one(&self, key: &str, content_id: &str, version: u32) -> Result<Option<Arc<Seen>>> {
+        let slot = self.slots.get_with_by_ref(key, async { Arc::default() }).await;
         if let Some(known) = self.fresh(&slot) {
-            return known.ok_or(Error::NotReady);
+            return Ok(known);
         }
         let _one_question = slot.asking.lock().await;
         if let Some(known) = self.fresh(&slot) {
-            return known.ok_or(Error::NotReady);
+            return Ok(known);
         }
-        let newest = self.ask(&slot, content_id).await?;
+        let newest = self.ask(&slot, content_id, version).await?;
         *slot.newest.write().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), newest.clone()));
-        newest.ok_or(Error::NotReady)
+        Ok(newest)
     }
 
     /// Forgets a title.
@@ -84,11 +95,11 @@ impl PresentationCache {
         self.slots.invalidate(content_id).await;
     }
 
-    async fn ask(&self, slot: &Slot, content_id: &str) -> Result<Option<Arc<Seen>>> {
+    async fn ask(&self, slot: &Slot, content_id: &str, version: u32) -> Result<Option<Arc<Seen>>> {
         let known = slot.newest.read().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|(_, seen)| seen.clone());
         let revision = known.as_ref().map_or(0, |seen| seen.presentation.revision);
-        match self.source.newer_than(content_id, revision).await {
-            Ok(Some(presentation)) => Ok(Some(Arc::new(seen(presentation, known.as_deref())))),
+        match self.source.newer_than(content_id, version, revision).await {
+            Ok(Some(presentation)) => Ok(Some(Arc::new(seen(presentation)))),
             Ok(None) => Ok(known),
             Err(failure) if failure.kind == ErrorKind::NotFound => Ok(None),
             // Stored segments do not change: what is known plays on while the transcoder is away.
@@ -110,13 +121,14 @@ impl PresentationCache {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a length in milliseconds is small and not negative")]
-fn seen(presentation: Presentation, before: Option<&Seen>) -> Seen {
-    let same_job = before.filter(|before| before.presentation.job_id == presentation.job_id && before.first_length_ms > 0);
-    if let Some(before) = same_job {
-        return Seen { presentation, available_from_ms: before.available_from_ms, first_length_ms: before.first_length_ms };
-    }
-    let first_length_ms = (span_seconds(&presentation) * 1000.0) as u64;
-    let available_from_ms = now_ms() - i64::try_from(first_length_ms).unwrap_or(0);
-    Seen { presentation, available_from_ms, first_length_ms }
+fn seen(presentation: Presentation) -> Seen {
+    let firsts = renditions(&presentation).filter_map(Rendition::track).filter_map(first_ms);
+    let first_length_ms = firsts.max().unwrap_or(0);
+    let there_at = if presentation.playable_at_ms > 0 { presentation.playable_at_ms } else { now_ms() };
+    Seen { available_from_ms: there_at - i64::try_from(first_length_ms).unwrap_or(0), first_length_ms, presentation }
+}
+
+/// Length of a track's first segment.
+fn first_ms(track: &Track) -> Option<u64> {
+    Some(track.segments.first()?.duration.saturating_mul(1000) / u64::from(track.timescale.max(1)))
 }

@@ -15,8 +15,10 @@ pub const GATE_NOT_MET: &str = "gate_not_met";
 pub const GATE_MISSING: &str = "gate_missing";
 /// Reason of a session whose title or playback id was deleted.
 pub const TITLE_DELETED: &str = "title_deleted";
-/// Reason of a session that its viewer ended.
+/// Reason of a session that somebody ended: its viewer, the title's owner or an operator.
 pub const ENDED_BY_CALLER: &str = "ended_by_caller";
+/// Reason of a session that made room for a newer one of its account.
+pub const REPLACED: &str = "replaced";
 
 /// Where a session is in its life. Its end in time is not a state: it follows from the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,8 @@ pub struct Session {
     pub playback_id: String,
     /// The title behind it.
     pub content_id: String,
+    /// Account that owns the title; empty for sessions of old.
+    pub owner: String,
     /// Account that plays; absent when nobody signed in.
     pub account_id: Option<String>,
     /// CAIP-10 wallet that the gate is checked for.
@@ -91,12 +95,26 @@ pub struct Session {
     pub standing: Standing,
 }
 
+/// How a session is used, as far as it is written down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// When it was last asked for something.
+    pub used_ms: UnixMillis,
+    /// Whether its viewer was told to have started, and not to have stopped.
+    pub playing: bool,
+    /// When earlier checks last stopped counting.
+    pub doubted_ms: UnixMillis,
+}
+
 /// The one copy of a session in this process.
 #[derive(Debug)]
 pub struct Live {
     opened: Session,
     standing: RwLock<Standing>,
     used_ms: AtomicI64,
+    /// Bytes of media given out that are not written down yet.
+    sent_bytes: AtomicU64,
+    playing: AtomicBool,
     dirty: AtomicBool,
     /// When a check last ended without an answer.
     unknown_ms: AtomicI64,
@@ -104,6 +122,8 @@ pub struct Live {
     doubts: AtomicU64,
     /// Value of `doubts` that the last positive check began with.
     settled: AtomicU64,
+    /// Time of the newest doubt that this copy knows of.
+    doubted_ms: AtomicI64,
     /// Held while the gate is being checked, so that it is checked once.
     pub checking: Arc<tokio::sync::Mutex<()>>,
 }
@@ -111,15 +131,18 @@ pub struct Live {
 impl Live {
     /// Takes a session into memory.
     #[must_use]
-    pub fn new(session: Session, used_ms: UnixMillis) -> Self {
+    pub fn new(session: Session, marks: Marks) -> Self {
         Self {
             standing: RwLock::new(session.standing.clone()),
             opened: session,
-            used_ms: AtomicI64::new(used_ms),
+            used_ms: AtomicI64::new(marks.used_ms),
+            sent_bytes: AtomicU64::new(0),
+            playing: AtomicBool::new(marks.playing),
             dirty: AtomicBool::new(false),
             unknown_ms: AtomicI64::new(0),
             doubts: AtomicU64::new(0),
             settled: AtomicU64::new(0),
+            doubted_ms: AtomicI64::new(marks.doubted_ms),
             checking: Arc::default(),
         }
     }
@@ -146,6 +169,34 @@ impl Live {
     pub fn touch(&self, now: UnixMillis) {
         self.used_ms.store(now, Ordering::Relaxed);
         self.dirty.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes media given out.
+    pub fn add_sent(&self, bytes: u64) {
+        self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes to be written down; asking counts as writing.
+    #[must_use]
+    pub fn take_sent(&self) -> u64 {
+        self.sent_bytes.swap(0, Ordering::Relaxed)
+    }
+
+    /// Whether its viewer is known to have started.
+    #[must_use]
+    pub fn is_playing(&self) -> bool {
+        self.playing.load(Ordering::Relaxed)
+    }
+
+    /// Its viewer has started or stopped.
+    pub fn set_playing(&self, playing: bool) {
+        self.playing.store(playing, Ordering::Relaxed);
+    }
+
+    /// Time of the newest doubt that is known here.
+    #[must_use]
+    pub fn doubted_ms(&self) -> UnixMillis {
+        self.doubted_ms.load(Ordering::Acquire)
     }
 
     /// When it was last asked for something.
@@ -200,7 +251,11 @@ impl Live {
     }
 
     /// Earlier checks no longer count, nor after a restart: the time of the last one is forgotten.
-    pub fn doubt(&self) {
+    /// A doubt that is known already changes nothing.
+    pub fn doubt(&self, at: UnixMillis) {
+        if self.doubted_ms.fetch_max(at, Ordering::AcqRel) >= at {
+            return;
+        }
         self.standing.write().unwrap_or_else(PoisonError::into_inner).checked_ms = 0;
         self.doubts.fetch_add(1, Ordering::AcqRel);
         self.unknown_ms.store(0, Ordering::Relaxed);

@@ -1,69 +1,72 @@
-//! Sessions in the database, and the copies in memory that requests are answered from. This service
-//! alone writes the table, so a copy is as good as the row and a segment costs no query.
+//! Sessions in the database, and the copies in memory that requests are answered from, so that a segment costs no
+//! query. Several processes may serve one session: what one of them writes, the others read within [`FOLLOW_EVERY`].
 
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
-use sqlx::{Row as _, any::AnyRow};
-use streamgate_core::{page::Page, time::UnixMillis};
-use streamgate_store::Database;
+use streamgate_core::{
+    page::Page,
+    time::{UnixMillis, now_ms},
+};
+use streamgate_proto::streamgate::events::v1::{AccessGranted, event::Payload};
+use streamgate_store::{Database, Outbox, Transaction};
 
-use super::session::{Live, Session, Standing, State};
+pub use super::session_rows::{Filter, place};
+use super::{
+    session::{Live, Session, State},
+    session_rows as rows,
+};
 use crate::{Error, Result};
 
+/// How often a process looks for what others did to its sessions.
+pub const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+/// How far back each look reaches beyond the one before: clocks differ, and a change is stamped before it is committed.
+const OVERLAP_MS: i64 = 15_000;
 /// A copy that nobody asked for in this time is dropped; the row stays.
 const IDLE_MS: i64 = 10 * 60 * 1000;
 
-const COLUMNS: &str = "session_id, playback_id, content_id, account_id, wallet, privileged, opened_gate, gate_hash, state, reason, unmet, \
-                       created_ms, expires_ms, checked_ms, used_ms";
+/// Whose session of which title, by playback id.
+type Place = (Option<String>, String);
 
 /// All sessions.
 #[derive(Debug)]
 pub struct Sessions {
-    database: Database,
+    pub(super) database: Database,
+    pub(super) outbox: Outbox,
     copies: RwLock<HashMap<String, Arc<Live>>>,
+    /// The newest session of each viewer and title that is among the copies.
+    places: RwLock<HashMap<Place, Arc<Live>>>,
     /// Held while a row is read, so that there is never a second copy.
     loading: tokio::sync::Mutex<()>,
 }
 
 impl Sessions {
-    /// Sessions of `database`.
+    /// Sessions of `database`, told through `outbox`.
     #[must_use]
-    pub fn new(database: Database) -> Self {
-        Self { database, copies: RwLock::default(), loading: tokio::sync::Mutex::default() }
+    pub fn new(database: Database, outbox: Outbox) -> Self {
+        let loading = tokio::sync::Mutex::default();
+        Self { database, outbox, copies: RwLock::default(), places: RwLock::default(), loading }
     }
 
     /// Stores a new session.
     pub async fn add(&self, session: Session) -> Result<Arc<Live>> {
-        let standing = &session.standing;
         let mut tx = self.begin().await?;
-        sqlx::query(
-            "INSERT INTO sessions (session_id, playback_id, content_id, account_id, wallet, privileged, opened_gate, gate_hash, state, created_ms, \
-             expires_ms, checked_ms, used_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-        )
-        .bind(&session.id)
-        .bind(&session.playback_id)
-        .bind(&session.content_id)
-        .bind(&session.account_id)
-        .bind(&session.wallet)
-        .bind(i64::from(session.privileged))
-        .bind(&session.opened_gate)
-        .bind(&standing.gate_hash)
-        .bind(standing.state.as_str())
-        .bind(session.created_ms)
-        .bind(session.expires_ms)
-        .bind(standing.checked_ms)
-        .bind(session.created_ms)
-        .execute(&mut *tx)
-        .await
-        .map_err(Error::store("store a session"))?;
+        rows::insert(&mut tx, &session).await.map_err(Error::store("store a session"))?;
+        let granted = AccessGranted {
+            session_id: session.id.clone(),
+            playback_id: session.playback_id.clone(),
+            content_id: session.content_id.clone(),
+            viewer: session.account_id.clone().unwrap_or_default(),
+            owner: session.owner.clone(),
+            gate_hash: session.opened_gate.clone(),
+        };
+        self.add_event(&mut tx, &session.id, Payload::AccessGranted(granted)).await?;
         tx.commit().await.map_err(Error::store("store a session"))?;
-        let used_ms = session.created_ms;
-        let live = Arc::new(Live::new(session, used_ms));
-        self.write().insert(live.opened().id.clone(), Arc::clone(&live));
-        Ok(live)
+        let marks = rows::first_marks(&session);
+        Ok(self.keep(session, marks))
     }
 
     /// The session with this id.
@@ -75,54 +78,81 @@ impl Sessions {
         if let Some(live) = self.copy(id) {
             return Ok(Some(live));
         }
-        let query = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM sessions WHERE session_id = $1")));
-        let row = query.bind(id).fetch_optional(self.database.pool()).await.map_err(Error::store("read a session"))?;
-        let Some(row) = row else { return Ok(None) };
-        let used_ms = row.try_get("used_ms").map_err(Error::store("read a session"))?;
-        let live = Arc::new(Live::new(read(&row).map_err(Error::store("read a session"))?, used_ms));
-        self.write().insert(id.to_owned(), Arc::clone(&live));
-        Ok(Some(live))
+        let row = rows::find(&self.database, id).await.map_err(Error::store("read a session"))?;
+        Ok(row.map(|(session, marks)| self.keep(session, marks)))
+    }
+
+    /// The newest session that runs for an account and title beyond `ends_after`; without an account, one that
+    /// was opened by nobody in particular.
+    pub async fn running(&self, account: Option<&str>, playback_id: &str, ends_after: UnixMillis) -> Result<Option<Arc<Live>>> {
+        let place = (account.map(str::to_owned), playback_id.to_owned());
+        let known = self.places.read().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
+        if let Some(live) = known.filter(|live| live.is_active(now_ms()) && live.opened().expires_ms > ends_after) {
+            return Ok(Some(live));
+        }
+        let id = rows::running(&self.database, account, playback_id, ends_after.max(now_ms())).await;
+        match id.map_err(Error::store("look for a running session"))? {
+            Some(id) => self.find(&id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The sessions of an account that have to end before one more fits under `most`: those that were unused for longest.
+    pub async fn surplus(&self, account: &str, most: u32, now: UnixMillis) -> Result<Vec<Arc<Live>>> {
+        let ids = rows::surplus(&self.database, account, most, now).await.map_err(Error::store("count sessions"))?;
+        let mut surplus = Vec::with_capacity(ids.len());
+        for id in ids {
+            surplus.extend(self.find(&id).await?);
+        }
+        Ok(surplus)
     }
 
     /// Ends a session: in the database first, so that it does not come back. The first end stays.
     pub async fn close(&self, live: &Live, state: State, reason: &str, unmet: Vec<String>) -> Result<bool> {
         let mut tx = self.begin().await?;
-        let query = sqlx::query("UPDATE sessions SET state = $1, reason = $2, unmet = $3 WHERE session_id = $4 AND state = 'active'")
-            .bind(state.as_str())
-            .bind(reason)
-            .bind(unmet.join("\n"))
-            .bind(&live.opened().id);
-        query.execute(&mut *tx).await.map_err(Error::store("end a session"))?;
+        let id = &live.opened().id;
+        let sent = live.take_sent();
+        let ended =
+            rows::close(&mut tx, id, state, reason, &unmet, now_ms(), sent).await.map_err(Error::store("end a session"))?;
+        if let Some(ended) = &ended {
+            self.tell_end(&mut tx, ended, state).await?;
+        }
         tx.commit().await.map_err(Error::store("end a session"))?;
-        Ok(live.close(state, reason, unmet))
+        if ended.is_none() {
+            // Another process was faster, and its reason stays.
+            self.refresh(id).await?;
+        }
+        live.set_playing(false);
+        Ok(live.close(state, reason, unmet) && ended.is_some())
     }
 
     /// Ends every session of a title.
     pub async fn close_title(&self, content_id: &str, reason: &str) -> Result<usize> {
         let mut tx = self.begin().await?;
-        sqlx::query("UPDATE sessions SET state = 'ended', reason = $1 WHERE content_id = $2 AND state = 'active'")
-            .bind(reason)
-            .bind(content_id)
-            .execute(&mut *tx)
-            .await
-            .map_err(Error::store("end the sessions of a title"))?;
+        let ended = rows::close_title(&mut tx, content_id, reason, now_ms());
+        let ended = ended.await.map_err(Error::store("end the sessions of a title"))?;
+        for one in &ended {
+            self.tell_end(&mut tx, one, State::Ended).await?;
+        }
         tx.commit().await.map_err(Error::store("end the sessions of a title"))?;
-        let closed = self.in_memory().into_iter().filter(|live| live.opened().content_id == content_id);
-        Ok(closed.filter(|live| live.close(State::Ended, reason, Vec::new())).count())
+        for live in self.in_memory().into_iter().filter(|live| live.opened().content_id == content_id) {
+            live.set_playing(false);
+            live.close(State::Ended, reason, Vec::new());
+        }
+        Ok(ended.len())
     }
 
-    /// Earlier checks of a title's sessions no longer count, in memory or after a restart.
+    /// Earlier checks of a title's sessions no longer count: here, after a restart, and soon in other processes.
     pub async fn doubt_title(&self, content_id: &str) -> Result<Vec<Arc<Live>>> {
         let mut tx = self.begin().await?;
-        sqlx::query("UPDATE sessions SET checked_ms = 0 WHERE content_id = $1 AND state = 'active'")
-            .bind(content_id)
-            .execute(&mut *tx)
-            .await
-            .map_err(Error::store("doubt the sessions of a title"))?;
+        // Two doubts within a millisecond are one to the other processes; here each must count.
+        let newest = self.in_memory().iter().map(|live| live.doubted_ms()).max().unwrap_or(0);
+        let at = now_ms().max(newest + 1);
+        rows::doubt_title(&mut tx, content_id, at).await.map_err(Error::store("doubt the sessions of a title"))?;
         tx.commit().await.map_err(Error::store("doubt the sessions of a title"))?;
         let doubted: Vec<_> = self.in_memory().into_iter().filter(|live| live.opened().content_id == content_id).collect();
         for live in &doubted {
-            live.doubt();
+            live.doubt(at);
         }
         Ok(doubted)
     }
@@ -133,19 +163,29 @@ impl Sessions {
         self.in_memory().into_iter().filter(|live| live.used_ms() >= since && live.is_active(now)).collect()
     }
 
-    /// Sessions of an account, or of all, newest first; one more than the page holds.
-    pub async fn list(&self, account_id: Option<&str>, playback_id: &str, page: &Page) -> Result<Vec<Session>> {
-        let (before_ms, before_id) = page.after.as_deref().map_or((i64::MAX, String::new()), place_of);
-        let text = format!(
-            "SELECT {COLUMNS} FROM sessions WHERE ($1 IS NULL OR account_id = $1) AND ($2 = '' OR playback_id = $2) \
-             AND (created_ms < $3 OR (created_ms = $3 AND session_id < $4)) ORDER BY created_ms DESC, session_id DESC LIMIT $5"
-        );
-        let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(account_id).bind(playback_id).bind(before_ms).bind(before_id);
-        let rows = query.bind(i64::from(page.size) + 1).fetch_all(self.database.pool()).await.map_err(Error::store("list sessions"))?;
-        rows.iter().map(|row| read(row).map_err(Error::store("list sessions"))).collect()
+    /// Sessions, newest first; one more than the page holds.
+    pub async fn list(&self, filter: &Filter, page: &Page) -> Result<Vec<Session>> {
+        rows::list(&self.database, filter, page).await.map_err(Error::store("list sessions"))
     }
 
-    /// Writes down what has changed in passing: last use and last positive check.
+    /// Takes over what other processes did to the sessions in memory since `since`, and gives the time from which the next
+    /// look has to begin.
+    pub async fn follow(&self, since: UnixMillis) -> Result<UnixMillis> {
+        let began = now_ms();
+        let changed = rows::changed_since(&self.database, since).await.map_err(Error::store("follow sessions"))?;
+        for change in changed {
+            if let Some(live) = self.copy(&change.id) {
+                live.doubt(change.doubted_ms);
+                live.set_playing(change.playing);
+                if change.state != State::Active {
+                    live.close(change.state, &change.reason, change.unmet);
+                }
+            }
+        }
+        Ok(began - OVERLAP_MS)
+    }
+
+    /// Writes down what has changed in passing: last use, bytes sent, and last positive check.
     pub async fn flush(&self) -> Result<()> {
         let changed: Vec<_> = self.in_memory().into_iter().filter(|live| live.take_dirty()).collect();
         if changed.is_empty() {
@@ -153,76 +193,71 @@ impl Sessions {
         }
         let mut tx = self.begin().await?;
         for live in changed {
-            let standing = live.standing();
-            sqlx::query("UPDATE sessions SET used_ms = $1, checked_ms = $2, gate_hash = $3 WHERE session_id = $4")
-                .bind(live.used_ms())
-                .bind(standing.checked_ms)
-                .bind(standing.gate_hash)
-                .bind(&live.opened().id)
-                .execute(&mut *tx)
-                .await
-                .map_err(Error::store("write down the use of sessions"))?;
+            rows::write_use(&mut tx, &live).await.map_err(Error::store("write down the use of sessions"))?;
         }
         tx.commit().await.map_err(Error::store("write down the use of sessions"))
     }
 
     /// Drops rows that ended before `ended_before`, and copies that are no longer used.
     pub async fn sweep(&self, ended_before: UnixMillis, now: UnixMillis) -> Result<u64> {
-        self.write().retain(|_, live| Arc::strong_count(live) > 1 || now - live.used_ms() < IDLE_MS);
+        let idle = |live: &Live| now - live.used_ms() >= IDLE_MS;
+        self.places.write().unwrap_or_else(PoisonError::into_inner).retain(|_, live| live.is_active(now) && !idle(live));
+        self.write().retain(|_, live| Arc::strong_count(live) > 1 || !idle(live));
         let mut tx = self.begin().await?;
-        let query = sqlx::query("DELETE FROM sessions WHERE expires_ms < $1").bind(ended_before);
-        let gone = query.execute(&mut *tx).await.map_err(Error::store("drop old sessions"))?;
+        let gone = rows::delete_ended(&mut tx, ended_before).await.map_err(Error::store("drop old sessions"))?;
         tx.commit().await.map_err(Error::store("drop old sessions"))?;
-        Ok(gone.rows_affected())
+        Ok(gone)
     }
 
-    fn in_memory(&self) -> Vec<Arc<Live>> {
+    /// Tells something that changes no session.
+    pub async fn tell(&self, subject: &str, payload: Payload) -> Result<()> {
+        let mut tx = self.begin().await?;
+        self.add_event(&mut tx, subject, payload).await?;
+        tx.commit().await.map_err(Error::store("tell what happened"))
+    }
+
+    pub(super) async fn add_event(&self, tx: &mut Transaction, subject: &str, payload: Payload) -> Result<()> {
+        self.outbox.add(tx, subject, payload).await.map_err(Error::store("tell what became of a session"))?;
+        Ok(())
+    }
+
+    pub(super) async fn begin(&self) -> Result<Transaction> {
+        self.database.begin().await.map_err(Error::store("begin a change of sessions"))
+    }
+
+    /// Brings a copy in line with its row.
+    async fn refresh(&self, id: &str) -> Result<()> {
+        let Some(live) = self.copy(id) else { return Ok(()) };
+        let row = rows::find(&self.database, id).await.map_err(Error::store("read a session"))?;
+        if let Some((session, _)) = row.filter(|(session, _)| session.standing.state != State::Active) {
+            live.close(session.standing.state, &session.standing.reason, session.standing.unmet);
+        }
+        Ok(())
+    }
+
+    fn keep(&self, session: Session, marks: super::session::Marks) -> Arc<Live> {
+        let live = Arc::new(Live::new(session, marks));
+        let opened = live.opened();
+        let place = (opened.account_id.clone(), opened.playback_id.clone());
+        self.write().insert(opened.id.clone(), Arc::clone(&live));
+        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        let newer = places.get(&place).is_none_or(|known| known.opened().created_ms <= opened.created_ms);
+        if newer {
+            places.insert(place, Arc::clone(&live));
+        }
+        drop(places);
+        live
+    }
+
+    pub(super) fn in_memory(&self) -> Vec<Arc<Live>> {
         self.copies.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    fn copy(&self, id: &str) -> Option<Arc<Live>> {
+    pub(super) fn copy(&self, id: &str) -> Option<Arc<Live>> {
         self.copies.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<String, Arc<Live>>> {
         self.copies.write().unwrap_or_else(PoisonError::into_inner)
     }
-
-    async fn begin(&self) -> Result<streamgate_store::Transaction> {
-        self.database.begin().await.map_err(Error::store("begin a change of sessions"))
-    }
-}
-
-/// Key of a session's place in a list.
-#[must_use]
-pub fn place(session: &Session) -> String {
-    format!("{}:{}", session.created_ms, session.id)
-}
-
-fn place_of(key: &str) -> (UnixMillis, String) {
-    let (ms, id) = key.split_once(':').unwrap_or_default();
-    (ms.parse().unwrap_or(0), id.to_owned())
-}
-
-fn read(row: &AnyRow) -> Result<Session, sqlx::Error> {
-    let unmet: String = row.try_get("unmet")?;
-    let standing = Standing {
-        state: State::of_word(row.try_get("state")?),
-        reason: row.try_get("reason")?,
-        unmet: unmet.lines().map(str::to_owned).collect(),
-        gate_hash: row.try_get("gate_hash")?,
-        checked_ms: row.try_get("checked_ms")?,
-    };
-    Ok(Session {
-        id: row.try_get("session_id")?,
-        playback_id: row.try_get("playback_id")?,
-        content_id: row.try_get("content_id")?,
-        account_id: row.try_get("account_id")?,
-        wallet: row.try_get("wallet")?,
-        privileged: row.try_get::<i64, _>("privileged")? != 0,
-        opened_gate: row.try_get("opened_gate")?,
-        created_ms: row.try_get("created_ms")?,
-        expires_ms: row.try_get("expires_ms")?,
-        standing,
-    })
 }

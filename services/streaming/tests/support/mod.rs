@@ -8,17 +8,20 @@ use std::sync::{
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
+use prost::Message as _;
 use streamgate_core::{
-    Account, Caller, ErrorKind, Failure, Identity, Role,
+    Account, Caller, ErrorKind, Failure, Identity, Role, ServiceName,
+    events::event_type,
     ids::{AccountId, ContentId, PlaybackId},
     time::now_ms,
 };
 use streamgate_proto::streamgate::{
+    events::v1::Event,
     gate::v1::{Everyone, Rule, rule::Kind},
     media::v1::{Asset, AudioRendition, Presentation, Segment, Track, VideoRendition},
     streaming::v1::{self as pb, read_asset_response::Part, streaming_service_server::StreamingService},
 };
-use streamgate_store::{BlobKey, BlobStore, Database, MemoryBlobs};
+use streamgate_store::{BlobKey, BlobStore, Database, MemoryBlobs, Outbox};
 use streamgate_streaming::{
     Config, Handler, Metrics,
     engine::{
@@ -40,6 +43,8 @@ pub struct World {
     pub verdict: Mutex<Verdict>,
     pub gate_calls: AtomicUsize,
     pub made: Mutex<Option<Presentation>>,
+    /// What was made before.
+    pub made_before: Mutex<Option<Presentation>>,
 }
 
 #[async_trait]
@@ -49,6 +54,12 @@ impl Titles for World {
             return Err(Failure::new(ErrorKind::Unavailable, "away", "away"));
         }
         Ok(self.titles.lock().unwrap().iter().find(|(id, _)| id == playback_id).map(|(_, title)| title.clone()))
+    }
+
+    async fn playback_id(&self, caller: &Caller, content_id: &str) -> Result<Option<String>, Failure> {
+        let titles = self.titles.lock().unwrap();
+        let known = titles.iter().find(|(_, title)| title.content_id == content_id && caller.may_act_for(&title.owner));
+        Ok(known.map(|(id, _)| id.clone()))
     }
 }
 
@@ -64,8 +75,13 @@ impl Gates for World {
 
 #[async_trait]
 impl Presentations for World {
-    async fn newer_than(&self, _content_id: &str, known_revision: u64) -> Result<Option<Presentation>, Failure> {
-        Ok(self.made.lock().unwrap().clone().filter(|made| made.revision > known_revision))
+    async fn newer_than(&self, _content_id: &str, version: u32, known_revision: u64) -> Result<Option<Presentation>, Failure> {
+        let (made, before) = (self.made.lock().unwrap().clone(), self.made_before.lock().unwrap().clone());
+        let all = made.iter().chain(&before).find(|made| version == 0 || made.version == version);
+        if version > 0 && all.is_none() {
+            return Err(Failure::new(ErrorKind::NotFound, "content_unknown", "no such version"));
+        }
+        Ok(all.filter(|made| made.revision != known_revision).cloned())
     }
 }
 
@@ -113,7 +129,14 @@ impl Fixture {
 
     /// Every request asks the gate again.
     pub async fn always_checking() -> Self {
-        Self::with(Config { recheck_seconds: 0, unknown_retry_ms: 0, ..Config::default() }).await
+        Self::with(Config {
+            recheck_seconds: 0,
+            unknown_retry_ms: 0,
+            growing_fresh_ms: 0,
+            whole_fresh_seconds: 0,
+            ..Config::default()
+        })
+        .await
     }
 
     pub async fn with(config: Config) -> Self {
@@ -133,6 +156,7 @@ impl Fixture {
             verdict: Mutex::new(Verdict::Granted),
             gate_calls: AtomicUsize::new(0),
             made: Mutex::new(Some(presentation(&content_id))),
+            made_before: Mutex::new(None),
         });
         let blobs = Arc::new(MemoryBlobs::new());
         store_media(&blobs, &content_id).await;
@@ -165,7 +189,7 @@ impl Fixture {
     }
 
     pub async fn create(&self, caller: &Caller, playback_id: &str) -> Result<pb::CreateSessionResponse, Status> {
-        let request = pb::CreateSessionRequest { playback_id: playback_id.into() };
+        let request = pb::CreateSessionRequest { playback_id: playback_id.into(), choice: None };
         Ok(self.handler.create_session(call(caller, request)).await?.into_inner())
     }
 
@@ -206,6 +230,31 @@ impl Fixture {
         Ok((header, body.freeze()))
     }
 
+    /// Types of the events that were told, in order.
+    pub async fn events(&self) -> Vec<&'static str> {
+        let bodies: Vec<Vec<u8>> =
+            sqlx::query_scalar("SELECT body FROM outbox_events ORDER BY seq").fetch_all(self.db.pool()).await.unwrap();
+        bodies.iter().map(|body| event_type(&Event::decode(body.as_slice()).unwrap().payload.unwrap())).collect()
+    }
+
+    /// The title is made again: from now on, version 2 is the one that is played.
+    pub async fn make_again(&self) {
+        let before = self.world.made.lock().unwrap().clone().unwrap();
+        let again = Presentation { version: 2, revision: before.revision + 1, ..renamed(&before, "job_1", "job_2") };
+        store(&self.blobs, &self.content_id, &again, b"again").await;
+        *self.world.made.lock().unwrap() = Some(again);
+        *self.world.made_before.lock().unwrap() = Some(before);
+    }
+
+    /// The same service in another process, over the same rows.
+    pub fn replica(&self) -> Handler {
+        Handler::new(self.replica_engine())
+    }
+
+    pub fn replica_engine(&self) -> Arc<Engine> {
+        engine(&self.world, &self.db, &self.blobs, &self.config)
+    }
+
     pub async fn reason_of(&self, token: &str, path: &str) -> String {
         reason(&self.read(token, path).await.unwrap_err())
     }
@@ -218,6 +267,7 @@ fn engine(world: &Arc<World>, db: &Database, blobs: &Arc<MemoryBlobs>, config: &
         presentations: world.clone(),
         tokens: Arc::new(PlainTokens),
         blobs: blobs.clone(),
+        outbox: Outbox::new(db.clone(), ServiceName::Streaming),
         database: db.clone(),
         metrics: Metrics::default(),
     };
@@ -230,9 +280,13 @@ pub fn pattern(length: usize) -> Bytes {
 }
 
 async fn store_media(blobs: &MemoryBlobs, content_id: &str) {
-    let made = presentation(content_id);
+    store(blobs, content_id, &presentation(content_id), b"").await;
+}
+
+/// Stores every file of a presentation: `head`, then the pattern.
+async fn store(blobs: &MemoryBlobs, content_id: &str, made: &Presentation, head: &[u8]) {
     let tracks = made.video.iter().filter_map(|v| v.track.clone()).chain(made.audio.iter().filter_map(|a| a.track.clone()));
-    let mut files: Vec<(String, u64)> = vec![("job_1/poster.jpg".into(), 50)];
+    let mut files: Vec<(String, u64)> = made.poster.iter().map(|poster| (poster.path.clone(), poster.size_bytes)).collect();
     for track in tracks {
         let init = track.init.unwrap();
         files.push((init.path, init.size_bytes));
@@ -240,8 +294,23 @@ async fn store_media(blobs: &MemoryBlobs, content_id: &str) {
     }
     for (path, size) in files {
         let key = BlobKey::new(format!("media/{content_id}/{path}")).unwrap();
-        blobs.put(&key, streamgate_store::bytes(pattern(usize::try_from(size).unwrap()))).await.unwrap();
+        let mut body = BytesMut::from(head);
+        body.extend_from_slice(&pattern(usize::try_from(size).unwrap())[head.len()..]);
+        blobs.put(&key, streamgate_store::bytes(body.freeze())).await.unwrap();
     }
+}
+
+fn renamed(made: &Presentation, from: &str, to: &str) -> Presentation {
+    let mut made = made.clone();
+    let rename = |path: &mut String| *path = path.replacen(from, to, 1);
+    let tracks =
+        made.video.iter_mut().filter_map(|v| v.track.as_mut()).chain(made.audio.iter_mut().filter_map(|a| a.track.as_mut()));
+    for track in tracks {
+        track.init.iter_mut().for_each(|init| rename(&mut init.path));
+        track.segments.iter_mut().for_each(|segment| rename(&mut segment.path));
+    }
+    made.poster.iter_mut().for_each(|poster| rename(&mut poster.path));
+    made
 }
 
 fn track(name: &str, timescale: u32) -> Track {
@@ -286,6 +355,9 @@ pub fn presentation(content_id: &str) -> Presentation {
         audio: Some(audio),
         source_duration_ms: 6_000,
         poster: Some(Asset { path: "job_1/poster.jpg".into(), size_bytes: 50 }),
+        version: 1,
+        stopped: false,
+        playable_at_ms: now_ms(),
     }
 }
 

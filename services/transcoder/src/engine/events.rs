@@ -9,16 +9,20 @@ use streamgate_core::{
 use streamgate_proto::streamgate::events::v1::{Event, FileUploaded, event::Payload};
 use streamgate_store::{BlobKey, EventHandler, Inbox};
 
-use super::Engine;
-use crate::Error;
+use super::{
+    Engine,
+    job::Priority,
+    rows::{self, NewJob},
+};
+use crate::{Error, settings::DEFAULT_PROFILE};
 
 #[async_trait]
 impl EventHandler for Engine {
     async fn handle(&self, event: Event) -> Result<(), Failure> {
         match event.payload {
             Some(Payload::FileUploaded(uploaded)) => Ok(self.queue_upload(&event.id, &uploaded).await?),
-            Some(Payload::MetadataDeleted(deleted)) => {
-                let content = content_id(&deleted.content_id)?;
+            Some(Payload::ContentPurged(purged)) => {
+                let content = content_id(&purged.content_id)?;
                 Ok(self.forget(&event.id, &content).await?)
             }
             _ => Ok(()),
@@ -39,21 +43,29 @@ impl Engine {
         if !Inbox::first_time(&mut tx, event_id).await? {
             return Ok(());
         }
-        let added = sqlx::query(
-            "INSERT INTO jobs (job_id, content_id, owner, upload_id, source_key, state, created_ms) \
-             SELECT $1, $2, $3, $4, $5, 'queued', $6 WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE upload_id = $4) \
-             AND NOT EXISTS (SELECT 1 FROM deleted_contents WHERE content_id = $2)",
-        )
-        .bind(JobId::new().as_str())
-        .bind(content.as_str())
-        .bind(&uploaded.owner)
-        .bind(&uploaded.upload_id)
-        .bind(&uploaded.source_key)
-        .bind(now_ms())
-        .execute(&mut *tx)
-        .await?;
+        let known = sqlx::query("SELECT 1 FROM jobs WHERE upload_id = $1").bind(&uploaded.upload_id);
+        if known.fetch_optional(&mut *tx).await?.is_some() {
+            return Ok(());
+        }
+        let settings = self.profiles.settings(DEFAULT_PROFILE, &[])?;
+        let new = NewJob {
+            id: JobId::new(),
+            content_id: content.as_str(),
+            owner: &uploaded.owner,
+            upload_id: &uploaded.upload_id,
+            source_key: &uploaded.source_key,
+            source_bytes: i64::try_from(uploaded.size_bytes).unwrap_or(i64::MAX),
+            profile: DEFAULT_PROFILE,
+            ladder: String::new(),
+            settings: serde_json::to_string(&settings).map_err(|error| Error::Nonsense(error.to_string()))?,
+            priority: Priority::Normal,
+            remake: false,
+            now: now_ms(),
+        };
+        // An upload that was taken is never turned away, however many wait: quotas bound what is uploaded.
+        let added = rows::insert(&mut tx, &new).await?;
         tx.commit().await?;
-        if added.rows_affected() == 1 {
+        if added {
             self.metrics.queued.inc();
             self.work.notify_waiters();
         }
@@ -77,26 +89,6 @@ impl Engine {
         }
         tx.commit().await?;
         self.work.notify_waiters();
-        Ok(())
-    }
-
-    /// Deletes the media of titles that are gone, once nobody makes more of it.
-    ///
-    /// # Errors
-    /// The stores'; it is tried again.
-    pub async fn purge(&self) -> Result<(), Error> {
-        let query = sqlx::query_scalar(
-            "SELECT content_id FROM deleted_contents d WHERE pending = 1 AND NOT EXISTS \
-             (SELECT 1 FROM jobs j WHERE j.content_id = d.content_id AND j.state IN ('queued', 'running')) LIMIT 50",
-        );
-        let gone: Vec<String> = query.fetch_all(self.db.pool()).await?;
-        for content in gone {
-            self.blobs.delete_prefix(&BlobKey::new(format!("media/{content}"))?).await?;
-            let mut tx = self.db.begin().await?;
-            sqlx::query("DELETE FROM jobs WHERE content_id = $1").bind(&content).execute(&mut *tx).await?;
-            sqlx::query("UPDATE deleted_contents SET pending = 0 WHERE content_id = $1").bind(&content).execute(&mut *tx).await?;
-            tx.commit().await?;
-        }
         Ok(())
     }
 }

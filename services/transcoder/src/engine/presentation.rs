@@ -10,14 +10,28 @@ use super::{Engine, Job, State, rows};
 use crate::Error;
 
 impl Engine {
-    /// The presentation of a title's newest job, unless `known_revision` is the newest.
+    /// What was made of a title in one version, or in the one to be played: the newest that is whole, else the newest.
+    /// Nothing when its revision is `known_revision`.
     ///
     /// # Errors
-    /// `UnknownContent` when there is no job.
-    pub async fn presentation(&self, content: &ContentId, known_revision: u64) -> Result<Option<Presentation>, Error> {
+    /// `UnknownContent` when there is no such version, or its media was purged.
+    pub async fn presentation(
+        &self,
+        content: &ContentId,
+        version: Option<u32>,
+        known_revision: u64,
+    ) -> Result<Option<Presentation>, Error> {
         // One snapshot: the revision and the rows must belong together.
         let mut tx = self.db.snapshot().await?;
-        let row = sqlx::query("SELECT * FROM jobs WHERE content_id = $1 ORDER BY seq DESC LIMIT 1").bind(content.as_str());
+        let row = match version {
+            Some(version) => sqlx::query("SELECT * FROM jobs WHERE content_id = $1 AND version = $2 AND purged = 0")
+                .bind(content.as_str())
+                .bind(i64::from(version)),
+            None => sqlx::query(
+                "SELECT * FROM jobs WHERE content_id = $1 ORDER BY CASE WHEN state = 'succeeded' THEN 1 ELSE 0 END DESC, seq DESC LIMIT 1",
+            )
+            .bind(content.as_str()),
+        };
         let row = row.fetch_optional(&mut *tx).await?.ok_or_else(|| Error::UnknownContent(content.to_string()))?;
         let job = rows::read(&row)?;
         if known_revision > 0 && unsigned(job.revision) == known_revision {
@@ -50,8 +64,10 @@ fn empty(job: &Job) -> Presentation {
     Presentation {
         content_id: job.content_id.clone(),
         job_id: job.job_id.clone(),
-        // Nothing more comes of a job that has ended.
-        complete: !matches!(job.state, State::Queued | State::Running),
+        complete: job.state == State::Succeeded,
+        stopped: matches!(job.state, State::Failed | State::Cancelled),
+        version: job.version,
+        playable_at_ms: job.playable_ms,
         revision: unsigned(job.revision),
         video: Vec::new(),
         audio: None,

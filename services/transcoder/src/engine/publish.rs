@@ -5,7 +5,7 @@ use streamgate_media::encoder_protocol::Media;
 use streamgate_proto::streamgate::events::v1::{RenditionReady, TranscodingProgressed, event::Payload};
 use streamgate_store::Transaction;
 
-use super::{Claim, Engine, rows};
+use super::{Claim, Engine, Job, rows};
 use crate::Error;
 
 /// Least time between two events of progress.
@@ -148,7 +148,7 @@ impl Engine {
         self.touch(&mut tx, claim).await?;
         self.note_progress(&mut tx, claim).await?;
         if new.number == 1 && all_begun(&mut tx, &claim.job.job_id).await? {
-            self.announce_playable(&mut tx, &claim.job.job_id).await?;
+            self.announce_playable(&mut tx, &claim.job).await?;
         }
         tx.commit().await?;
         self.metrics.segments.inc();
@@ -211,22 +211,35 @@ impl Engine {
         let due = due.bind(now).bind(&job.job_id).bind(PROGRESS_EVERY_MS).execute(&mut **tx).await?;
         if due.rows_affected() == 1 && job.made_ms > 0 {
             let (job_id, content_id) = (job.job_id.clone(), job.content_id.clone());
-            let progressed = TranscodingProgressed { job_id, content_id, progress: job.progress() };
+            let progressed = TranscodingProgressed { job_id, content_id, progress: job.progress(), remake: job.remake };
             self.outbox.add(tx, &job.content_id, Payload::TranscodingProgressed(progressed)).await?;
         }
         Ok(())
     }
 
     /// Says once that the title can be played.
-    pub(super) async fn announce_playable(&self, tx: &mut Transaction, job_id: &str) -> Result<(), Error> {
-        let query = sqlx::query_scalar("UPDATE jobs SET playable = 1 WHERE job_id = $1 AND playable = 0 RETURNING content_id");
-        let content: Option<String> = query.bind(job_id).fetch_optional(&mut **tx).await?;
-        if let Some(content_id) = content {
-            let ready = RenditionReady { job_id: job_id.to_owned(), content_id: content_id.clone(), ..Default::default() };
-            self.outbox.add(tx, &content_id, Payload::RenditionReady(ready)).await?;
+    pub(super) async fn announce_playable(&self, tx: &mut Transaction, job: &Job) -> Result<(), Error> {
+        let query = sqlx::query("UPDATE jobs SET playable = 1, playable_ms = $1 WHERE job_id = $2 AND playable = 0");
+        let done = query.bind(now_ms()).bind(&job.job_id).execute(&mut **tx).await?;
+        if done.rows_affected() == 0 {
+            return Ok(());
         }
+        let ready = RenditionReady {
+            job_id: job.job_id.clone(),
+            content_id: job.content_id.clone(),
+            owner: job.owner.clone(),
+            renditions: rendition_names(tx, &job.job_id).await?,
+            remake: job.remake,
+        };
+        self.outbox.add(tx, &job.content_id, Payload::RenditionReady(ready)).await?;
         Ok(())
     }
+}
+
+/// Names of the renditions that a job has made or makes.
+pub(super) async fn rendition_names(tx: &mut Transaction, job_id: &str) -> Result<Vec<String>, Error> {
+    let query = sqlx::query_scalar("SELECT name FROM renditions WHERE job_id = $1 ORDER BY name").bind(job_id);
+    Ok(query.fetch_all(&mut **tx).await?)
 }
 
 /// Whether every track that will be made has its first segment.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::Row as _;
 use streamgate_core::time::{UnixMillis, now_ms};
 use streamgate_proto::streamgate::events::v1::{TranscodingCompleted, TranscodingFailed, TranscodingStarted, event::Payload};
-use streamgate_store::Transaction;
+use streamgate_store::{DatabaseKind, Transaction};
 
 use super::{Engine, Job, State, rows};
 use crate::{Error, metrics::EndLabels};
@@ -41,28 +41,35 @@ pub enum Beat {
 }
 
 impl Engine {
-    /// Takes the oldest job that waits, or whose worker went silent, and makes it ours.
+    /// Takes the first job in line that waits, or whose worker went silent, and makes it ours.
     ///
     /// # Errors
     /// The database's.
     pub async fn claim(&self, owner: &str, lease: Duration) -> Result<Option<Claim>, Error> {
         let now = now_ms();
         let mut tx = self.db.begin().await?;
-        let row = sqlx::query(
+        // A row that is being changed beside this, such as by a heartbeat, is not waited for.
+        let skip = match tx.kind() {
+            DatabaseKind::Postgres => "FOR UPDATE SKIP LOCKED",
+            DatabaseKind::Sqlite => "",
+        };
+        let text = format!(
             "UPDATE jobs SET state = 'running', fence = fence + 1, lease_owner = $1, lease_until_ms = $2, attempts = attempts + 1, \
              started_ms = COALESCE(started_ms, $3), attempt_ms = $3, attempt_made_ms = made_ms \
              WHERE seq = (SELECT seq FROM jobs WHERE cancel_wanted = 0 AND not_before_ms <= $3 AND \
-             (state = 'queued' OR (state = 'running' AND lease_until_ms < $3)) ORDER BY seq LIMIT 1) RETURNING *",
-        )
-        .bind(owner)
-        .bind(now + millis(lease))
-        .bind(now)
-        .fetch_optional(&mut *tx)
-        .await?;
+             (state = 'queued' OR (state = 'running' AND lease_until_ms < $3)) ORDER BY priority DESC, seq LIMIT 1 {skip}) RETURNING *"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(owner).bind(now + millis(lease)).bind(now);
+        let row = query.fetch_optional(&mut *tx).await?;
         let Some(job) = row.as_ref().map(rows::read).transpose()? else { return Ok(None) };
         if job.attempts == 1 {
-            let started =
-                TranscodingStarted { job_id: job.job_id.clone(), content_id: job.content_id.clone(), ..Default::default() };
+            let started = TranscodingStarted {
+                job_id: job.job_id.clone(),
+                content_id: job.content_id.clone(),
+                owner: job.owner.clone(),
+                attempt: job.attempts,
+                remake: job.remake,
+            };
             self.outbox.add(&mut tx, &job.content_id, Payload::TranscodingStarted(started)).await?;
         }
         tx.commit().await?;
@@ -74,7 +81,7 @@ impl Engine {
     /// # Errors
     /// The database's; the lease goes on until it ends.
     pub async fn heartbeat(&self, claim: &Claim, lease: Duration) -> Result<Beat, Error> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db.begin_shared().await?;
         let row = sqlx::query(
             "UPDATE jobs SET lease_until_ms = $1 WHERE job_id = $2 AND fence = $3 AND state = 'running' RETURNING cancel_wanted",
         )
@@ -133,7 +140,8 @@ impl Engine {
         if done.rows_affected() != 1 {
             return Err(claim.lost());
         }
-        self.announce_playable(&mut tx, &claim.job.job_id).await?;
+        self.announce_playable(&mut tx, &claim.job).await?;
+        supersede(&mut tx, &claim.job).await?;
         let completed = completed(&mut tx, &claim.job, duration_ms).await?;
         self.outbox.add(&mut tx, &claim.job.content_id, Payload::TranscodingCompleted(completed)).await?;
         tx.commit().await?;
@@ -210,7 +218,8 @@ impl Engine {
             content_id: job.content_id.clone(),
             reason: reason.to_owned(),
             detail: detail.to_owned(),
-            ..Default::default()
+            owner: job.owner.clone(),
+            remake: job.remake,
         };
         self.outbox.add(tx, &job.content_id, Payload::TranscodingFailed(failed)).await?;
         Ok(())
@@ -245,6 +254,13 @@ async fn end(
     Ok(done.rows_affected() == 1)
 }
 
+/// What was made of the title before is no longer played by anybody who begins now.
+async fn supersede(tx: &mut Transaction, by: &Job) -> Result<(), Error> {
+    let query = sqlx::query("UPDATE jobs SET superseded_ms = $1 WHERE content_id = $2 AND seq < $3 AND superseded_ms = 0");
+    query.bind(now_ms()).bind(&by.content_id).bind(by.seq).execute(&mut **tx).await?;
+    Ok(())
+}
+
 async fn completed(tx: &mut Transaction, job: &Job, duration_ms: u64) -> Result<TranscodingCompleted, Error> {
     let size = sqlx::query_scalar(
         "SELECT CAST(COALESCE((SELECT SUM(size_bytes) FROM segments WHERE job_id = $1), 0) \
@@ -255,6 +271,8 @@ async fn completed(tx: &mut Transaction, job: &Job, duration_ms: u64) -> Result<
         sqlx::query_as("SELECT width, height FROM renditions WHERE job_id = $1 AND width > 0 ORDER BY width DESC LIMIT 1");
     let largest: Option<(i64, i64)> = largest.bind(&job.job_id).fetch_optional(&mut **tx).await?;
     let (width, height) = largest.map_or((0, 0), |(width, height)| (unsigned(width), unsigned(height)));
+    let renditions = super::publish::rendition_names(tx, &job.job_id).await?;
+    let elapsed_ms = job.started_ms.map_or(0, |started| u64::try_from(now_ms() - started).unwrap_or(0));
     Ok(TranscodingCompleted {
         job_id: job.job_id.clone(),
         content_id: job.content_id.clone(),
@@ -262,7 +280,9 @@ async fn completed(tx: &mut Transaction, job: &Job, duration_ms: u64) -> Result<
         width,
         height,
         size_bytes: u64::try_from(size_bytes).unwrap_or(0),
-        ..Default::default()
+        owner: job.owner.clone(),
+        renditions,
+        elapsed_ms,
     })
 }
 

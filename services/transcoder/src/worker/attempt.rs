@@ -64,13 +64,9 @@ async fn resume_from(inner: &Inner, claim: &Claim) -> Result<u32, Error> {
 
 impl Attempt<'_> {
     async fn encode(&self, encoder: &Path, scratch: &Path, stop: &CancellationToken) -> Result<Verdict, Error> {
-        let engine = &self.inner.engine;
-        let key = BlobKey::new(self.claim.job.source_key.as_str())?;
-        let source = files::materialise(engine.blobs.as_ref(), &key, scratch).await?;
-        let spec = self.inner.config.spec(self.resume_from, self.claim.job.poster_path.is_empty());
-        let mut child = Child::start(encoder, &self.inner.registry, &source, &self.folder, &spec)?;
         tokio::select! {
-            verdict = self.follow(&mut child) => verdict,
+            // The lease is kept while the source is fetched, too: that may take long.
+            verdict = self.make(encoder, scratch) => verdict,
             verdict = self.keep_lease() => Ok(verdict),
             () = stop.cancelled() => Ok(Verdict::Stopped),
             () = tokio::time::sleep(Duration::from_secs(self.inner.config.wall_seconds)) => {
@@ -78,6 +74,24 @@ impl Attempt<'_> {
             }
         }
         // The child is dropped here, and killed if it still runs.
+    }
+
+    async fn make(&self, encoder: &Path, scratch: &Path) -> Result<Verdict, Error> {
+        let job = &self.claim.job;
+        let Some(settings) = self.inner.engine.profiles.kept(&job.settings) else {
+            return Err(Error::CorruptRow(job.job_id.clone()));
+        };
+        let key = BlobKey::new(job.source_key.as_str())?;
+        let source = match files::materialise(self.inner.engine.blobs.as_ref(), &key, scratch).await {
+            Ok(source) => source,
+            Err(Error::Store(streamgate_store::Error::NotFound(_))) => {
+                return Ok(Verdict::refused("source_gone", "the source is not stored any more; upload it again"));
+            }
+            Err(error) => return Err(error),
+        };
+        let spec = self.inner.config.spec(settings, self.resume_from, job.poster_path.is_empty());
+        let mut child = Child::start(encoder, &self.inner.registry, &source, &self.folder, &spec)?;
+        self.follow(&mut child).await
     }
 
     /// Renews the lease until somebody wants the job to stop or has it.

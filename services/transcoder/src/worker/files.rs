@@ -77,17 +77,22 @@ async fn same(blobs: &dyn BlobStore, key: &BlobKey, body: &Bytes) -> Result<bool
 
 /// A file with the source in it: the store's own, or a copy in `scratch`.
 pub(super) async fn materialise(blobs: &dyn BlobStore, key: &BlobKey, scratch: &Path) -> Result<PathBuf, Error> {
+    let whole = blobs.head(key).await?.size_bytes;
     if let Some(path) = blobs.local_path(key) {
         return Ok(path);
     }
     let path = scratch.join("source");
     let mut file = tokio::fs::File::create(&path).await.map_err(Error::io("make a copy of the source"))?;
     let mut body = blobs.read(key, None).await?;
+    let mut copied = 0;
     while let Some(chunk) = body.try_next().await.map_err(Error::io("read the source"))? {
         file.write_all(&chunk).await.map_err(Error::io("copy the source"))?;
+        copied += chunk.len() as u64;
     }
     file.flush().await.map_err(Error::io("copy the source"))?;
-    Ok(path)
+    // A body that broke off without a word must not be taken for a damaged source.
+    let cut = || std::io::Error::new(std::io::ErrorKind::UnexpectedEof, format!("{copied} of {whole} bytes"));
+    if copied == whole { Ok(path) } else { Err(Error::io("copy the source")(cut())) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A service whose encoder is a script, and what tests ask of it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration};
 
@@ -11,9 +12,11 @@ use streamgate_core::{
     ids::{AccountId, ContentId, EventId, UploadId},
 };
 use streamgate_proto::streamgate::{
-    events::v1::{Event, FileUploaded, MetadataDeleted, event::Payload},
+    events::v1::{ContentPurged, Event, FileUploaded, event::Payload},
     media::v1::Presentation,
-    transcoder::v1::{GetJobRequest, GetPresentationRequest, Job, JobState, transcoder_service_server::TranscoderService as _},
+    transcoder::v1::{
+        GetJobRequest, GetPresentationRequest, Job, JobState, SubmitJobRequest, transcoder_service_server::TranscoderService as _,
+    },
 };
 use streamgate_store::{BlobKey, BlobStore, Database, EventHandler as _, Outbox, bytes, open_blobs};
 use streamgate_transcoder::{Claim, Config, Engine, Handler, MIGRATIONS, Metrics, Worker};
@@ -96,8 +99,8 @@ impl Rig {
         let db = Database::open(&folder.path().join("transcoder.db"), &MIGRATIONS).await.unwrap();
         let outbox = Outbox::new(db.clone(), ServiceName::Transcoder);
         let blobs = open_blobs(&folder.path().join("blobs")).unwrap();
-        let engine = Engine::new(db.clone(), outbox, Arc::clone(&blobs), Metrics::default());
         let config = Config { heartbeat_ms: 200, lease_ms: 2_000, ..Config::default() };
+        let engine = Engine::new(db.clone(), outbox, Arc::clone(&blobs), Metrics::default(), &config);
         Self { handler: Handler::new(engine.clone()), engine, db, blobs, folder, config, worker: None }
     }
 
@@ -115,12 +118,55 @@ impl Rig {
         task.await.unwrap();
     }
 
+    /// Queues at most so many jobs, keeps superseded media for no time, and begins anew.
+    pub fn limit(&mut self, max_queued: u32) {
+        self.config = Config { max_queued, keep_superseded_hours: 0, ..self.config.clone() };
+        let outbox = Outbox::new(self.db.clone(), ServiceName::Transcoder);
+        self.engine = Engine::new(self.db.clone(), outbox, Arc::clone(&self.blobs), Metrics::default(), &self.config);
+        self.handler = Handler::new(self.engine.clone());
+    }
+
+    /// The same service in another process, over the same rows.
+    pub fn replica(&self) -> Engine {
+        let outbox = Outbox::new(self.db.clone(), ServiceName::Transcoder);
+        Engine::new(self.db.clone(), outbox, Arc::clone(&self.blobs), Metrics::default(), &self.config)
+    }
+
+    /// What the encoder does from now on.
+    pub fn set_part(&self, part: &str) {
+        std::fs::write(self.folder.path().join("part"), part).unwrap();
+    }
+
+    pub async fn submit(&self, owner: &str, wanted: SubmitJobRequest) -> Result<Job, tonic::Status> {
+        Ok(self.handler.submit_job(caller(owner, wanted)).await?.into_inner().job.unwrap())
+    }
+
+    pub async fn version(&self, content: &str, version: u32) -> Option<Presentation> {
+        let ask = GetPresentationRequest { content_id: content.to_owned(), version, ..Default::default() };
+        self.handler.get_presentation(operator(ask)).await.ok()?.into_inner().presentation
+    }
+
+    /// Whether events of the last kind say that the title played before.
+    pub async fn last_event(&self) -> Payload {
+        let body: Vec<u8> = sqlx::query_scalar("SELECT body FROM outbox_events ORDER BY seq DESC LIMIT 1")
+            .fetch_one(self.db.pool())
+            .await
+            .unwrap();
+        Event::decode(body.as_slice()).unwrap().payload.unwrap()
+    }
+
     pub fn engine_blobs(&self) -> &dyn BlobStore {
         self.blobs.as_ref()
     }
 
     pub async fn upload(&self, owner: &str) -> String {
         self.upload_bytes(owner, b"source").await
+    }
+
+    pub async fn upload_without_source(&self, owner: &str) -> String {
+        let content = ContentId::new().to_string();
+        self.engine.handle(uploaded(&content, owner)).await.unwrap();
+        content
     }
 
     pub async fn upload_fixture(&self, owner: &str) -> String {
@@ -148,7 +194,7 @@ impl Rig {
     }
 
     pub async fn delete(&self, content: &str) {
-        let payload = Payload::MetadataDeleted(MetadataDeleted { content_id: content.to_owned(), ..Default::default() });
+        let payload = Payload::ContentPurged(ContentPurged { content_id: content.to_owned(), ..Default::default() });
         self.engine.handle(event(content, payload)).await.unwrap();
     }
 
@@ -195,7 +241,7 @@ impl Rig {
     }
 
     pub async fn presentation(&self, content: &str, known_revision: u64) -> Option<Presentation> {
-        let ask = GetPresentationRequest { content_id: content.to_owned(), known_revision };
+        let ask = GetPresentationRequest { content_id: content.to_owned(), known_revision, version: 0 };
         self.handler.get_presentation(operator(ask)).await.unwrap().into_inner().presentation
     }
 
@@ -256,6 +302,7 @@ fn event(subject: &str, payload: Payload) -> Event {
         subject: subject.to_owned(),
         time: None,
         payload: Some(payload),
+        ..Default::default()
     }
 }
 

@@ -1,0 +1,242 @@
+//! Submissions, versions, the line and the pool.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(dead_code, reason = "the rig is shared")]
+
+mod rig;
+
+use std::time::Duration;
+
+use rig::{Rig, caller, operator};
+use streamgate_core::{ErrorKind, Failure};
+use streamgate_proto::streamgate::{
+    events::v1::event::Payload,
+    transcoder::v1::{
+        CancelJobRequest, GetPoolMetricsRequest, JobPriority, JobState, LadderStep, ListJobsRequest, SubmitJobRequest,
+        transcoder_service_server::TranscoderService as _,
+    },
+};
+use streamgate_store::BlobKey;
+use tonic::Status;
+
+const GOOD: &str = "probed v360\nrendition v360\nsegment v360 1\nsegment v360 2\ndone 4000\n";
+
+fn reason(status: &Status) -> String {
+    Failure::from(status).reason.into_owned()
+}
+
+fn again(content: &str) -> SubmitJobRequest {
+    SubmitJobRequest { content_id: content.to_owned(), profile: "small".to_owned(), ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_title_that_plays_goes_on_playing_until_its_next_version_is_whole() {
+    let rig = Rig::start(GOOD).await;
+    let content = rig.upload("owner").await;
+    rig.until(&content, JobState::Succeeded).await;
+    rig.set_part("error damaged\n");
+    let failed = rig.submit("owner", again(&content)).await.unwrap();
+    assert_eq!((failed.version, failed.profile.as_str()), (2, "small"));
+    rig.until(&content, JobState::Failed).await;
+    let played = rig.presentation(&content, 0).await.unwrap();
+    assert_eq!((played.version, played.complete, played.stopped), (1, true, false));
+    assert!(matches!(rig.last_event().await, Payload::TranscodingFailed(failed) if failed.remake));
+
+    rig.set_part(GOOD);
+    rig.submit("owner", again(&content)).await.unwrap();
+    rig.until(&content, JobState::Succeeded).await;
+    let played = rig.presentation(&content, 0).await.unwrap();
+    assert_eq!((played.version, played.complete), (3, true));
+    assert_eq!(rig.version(&content, 1).await.unwrap().video.len(), 1, "who began with the first version goes on with it");
+    assert!(rig.version(&content, 2).await.unwrap().stopped);
+    assert!(rig.version(&content, 9).await.is_none());
+}
+
+#[tokio::test]
+async fn superseded_media_goes_when_its_time_is_over_and_the_new_stays() {
+    let mut rig = Rig::start(GOOD).await;
+    let content = rig.upload("owner").await;
+    rig.until(&content, JobState::Succeeded).await;
+    rig.submit("owner", again(&content)).await.unwrap();
+    rig.until(&content, JobState::Succeeded).await;
+    let key = async |version| {
+        let made = rig.version(&content, version).await.unwrap();
+        BlobKey::new(format!("media/{content}/{}", made.video[0].track.clone().unwrap().segments[0].path)).unwrap()
+    };
+    let (old, new) = (key(1).await, key(2).await);
+    assert_eq!(rig.engine.purge_superseded().await.unwrap(), 0, "players may still be at it");
+    rig.limit(10);
+    assert_eq!(rig.engine.purge_superseded().await.unwrap(), 1);
+    assert_eq!(rig.engine.purge_superseded().await.unwrap(), 0);
+    assert!(rig.engine_blobs().head(&old).await.is_err() && rig.engine_blobs().head(&new).await.is_ok());
+    assert!(rig.version(&content, 1).await.is_none());
+    assert_eq!(rig.presentation(&content, 0).await.unwrap().version, 2);
+}
+
+#[tokio::test]
+async fn a_job_that_failed_is_never_called_whole() {
+    let rig = Rig::start("probed v360\nrendition v360\nsegment v360 1\nerror damaged\n").await;
+    let content = rig.upload("owner").await;
+    rig.until(&content, JobState::Failed).await;
+    let made = rig.presentation(&content, 0).await.unwrap();
+    assert_eq!((made.complete, made.stopped, made.video.len()), (false, true, 1));
+}
+
+#[tokio::test]
+async fn a_repeated_submission_gets_the_first_answer_and_a_changed_one_is_refused() {
+    let rig = Rig::without_worker().await;
+    let content = rig.upload("owner").await;
+    let wanted = || SubmitJobRequest { content_id: content.clone(), request_id: "key".into(), ..Default::default() };
+    let first = rig.submit("owner", wanted()).await.unwrap();
+    rig.handler.cancel_job(caller("owner", CancelJobRequest { job_id: first.job_id.clone() })).await.unwrap();
+    assert_eq!(rig.submit("owner", wanted()).await.unwrap().job_id, first.job_id, "also once the job has ended");
+    let changed = SubmitJobRequest { profile: "fast".into(), ..wanted() };
+    assert_eq!(reason(&rig.submit("owner", changed).await.unwrap_err()), "request_id_reused");
+    let other = SubmitJobRequest { request_id: "other".into(), ..wanted() };
+    assert_ne!(rig.submit("owner", other).await.unwrap().job_id, first.job_id);
+}
+
+#[tokio::test]
+async fn an_open_job_is_given_again_unless_other_settings_are_wanted() {
+    let rig = Rig::without_worker().await;
+    let content = rig.upload("owner").await;
+    let open = rig.job(&content).await;
+    let same = SubmitJobRequest { content_id: content.clone(), ..Default::default() };
+    assert_eq!(rig.submit("owner", same).await.unwrap().job_id, open.job_id);
+    assert_eq!(reason(&rig.submit("owner", again(&content)).await.unwrap_err()), "job_under_way");
+}
+
+#[tokio::test]
+async fn a_whole_title_is_not_made_the_same_way_twice() {
+    let rig = Rig::start(GOOD).await;
+    let content = rig.upload("owner").await;
+    rig.until(&content, JobState::Succeeded).await;
+    let same = SubmitJobRequest { content_id: content.clone(), ..Default::default() };
+    assert_eq!(reason(&rig.submit("owner", same).await.unwrap_err()), "already_transcoded");
+}
+
+#[tokio::test]
+async fn a_ladder_of_its_own_reaches_the_encoder_and_a_wrong_one_is_told_by_field() {
+    let rig = Rig::without_worker().await;
+    let content = rig.upload("owner").await;
+    let job = rig.job(&content).await;
+    rig.handler.cancel_job(caller("owner", CancelJobRequest { job_id: job.job_id })).await.unwrap();
+    let with = |short_side_px, max_kbps| SubmitJobRequest {
+        content_id: content.clone(),
+        ladder: vec![LadderStep { short_side_px, max_kbps }],
+        ..Default::default()
+    };
+    let status = rig.submit("owner", with(20, 1)).await.unwrap_err();
+    let fields: Vec<String> = Failure::from(&status).fields.into_iter().map(|field| field.field).collect();
+    assert_eq!(fields, ["ladder[0].short_side_px", "ladder[0].max_kbps"]);
+    let unknown = SubmitJobRequest { profile: "nope".into(), ..again(&content) };
+    assert_eq!(Failure::from(&rig.submit("owner", unknown).await.unwrap_err()).fields[0].field, "profile");
+    let queued = rig.submit("owner", with(240, 300)).await.unwrap();
+    assert_eq!(queued.ladder, [LadderStep { short_side_px: 240, max_kbps: 300 }]);
+    let claim = rig.engine.claim("worker", Duration::from_secs(60)).await.unwrap().unwrap();
+    assert!(claim.job.settings.contains("\"short_side\":240"), "{}", claim.job.settings);
+}
+
+#[tokio::test]
+async fn a_higher_priority_goes_first_and_is_for_operators() {
+    let rig = Rig::without_worker().await;
+    let (first, second) = (rig.upload("owner").await, rig.upload("owner").await);
+    let job = rig.job(&second).await;
+    rig.handler.cancel_job(caller("owner", CancelJobRequest { job_id: job.job_id })).await.unwrap();
+    let high = SubmitJobRequest { priority: JobPriority::High.into(), ..again(&second) };
+    assert_eq!(reason(&rig.submit("owner", high.clone()).await.unwrap_err()), "priority_reserved");
+    rig.handler.submit_job(operator(high)).await.unwrap();
+    assert_eq!((rig.job(&first).await.queue_place, rig.job(&second).await.queue_place), (1, 0));
+    let claim = rig.engine.claim("worker", Duration::from_secs(60)).await.unwrap().unwrap();
+    assert_eq!(claim.job.content_id, second);
+}
+
+#[tokio::test]
+async fn a_full_queue_says_so_and_takes_uploads_all_the_same() {
+    let mut rig = Rig::without_worker().await;
+    rig.limit(1);
+    let (content, other) = (rig.upload("owner").await, rig.upload("owner").await);
+    let job = rig.job(&content).await;
+    rig.handler.cancel_job(caller("owner", CancelJobRequest { job_id: job.job_id })).await.unwrap();
+    let status = rig.submit("owner", again(&content)).await.unwrap_err();
+    let failure = Failure::from(&status);
+    assert_eq!((failure.kind, failure.reason.as_ref()), (ErrorKind::ResourceExhausted, "queue_full"));
+    assert!(failure.retry_after.is_some());
+    assert_eq!(rig.job(&other).await.state(), JobState::Queued);
+}
+
+#[tokio::test]
+async fn a_waiting_job_says_when_it_will_be_done_once_the_pace_is_known() {
+    let mut rig = Rig::start(GOOD).await;
+    let content = rig.upload("owner").await;
+    rig.until(&content, JobState::Succeeded).await;
+    rig.stop_worker().await;
+    let (waiting, last) = (rig.upload("owner").await, rig.upload("owner").await);
+    assert_eq!(rig.job(&waiting).await.eta_seconds, None, "nobody is there to run it");
+    rig.engine.report_worker("one", 1, 0).await.unwrap();
+    let (first, second) = (rig.job(&waiting).await.eta_seconds, rig.job(&last).await.eta_seconds);
+    assert!(first.is_some() && second >= first, "{first:?} {second:?}");
+}
+
+#[tokio::test]
+async fn the_pool_is_counted_over_all_processes() {
+    let rig = Rig::without_worker().await;
+    rig.upload("owner").await;
+    rig.upload("owner").await;
+    rig.engine.report_worker("one", 2, 0).await.unwrap();
+    rig.replica().report_worker("two", 3, 0).await.unwrap();
+    rig.replica().claim("two", Duration::from_secs(60)).await.unwrap().unwrap();
+    let pool = rig.handler.get_pool_metrics(operator(GetPoolMetricsRequest {})).await.unwrap().into_inner();
+    assert_eq!((pool.workers, pool.slots, pool.running, pool.queued, pool.queue_limit), (2, 5, 1, 1, 1_000));
+    assert_eq!(pool.drain_seconds, None, "no job has ended yet, so there is no pace");
+    rig.engine.forget_workers("one").await.unwrap();
+    let pool = rig.handler.get_pool_metrics(operator(GetPoolMetricsRequest {})).await.unwrap().into_inner();
+    assert_eq!(pool.slots, 3);
+}
+
+#[tokio::test]
+async fn two_processes_never_claim_the_same_job() {
+    let rig = Rig::without_worker().await;
+    for _ in 0..6 {
+        rig.upload("owner").await;
+    }
+    let engines: Vec<_> = (0..8).map(|_| rig.replica()).collect();
+    let claims = engines
+        .iter()
+        .enumerate()
+        .map(async |(index, engine)| engine.claim(&format!("worker {index}"), Duration::from_secs(60)).await.unwrap());
+    let claims = futures::future::join_all(claims).await;
+    let mut ids: Vec<String> = claims.into_iter().flatten().map(|claim| claim.job.job_id).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 6);
+}
+
+#[tokio::test]
+async fn a_list_is_filtered_and_shows_nobody_the_jobs_of_others() {
+    let rig = Rig::without_worker().await;
+    let content = rig.upload("owner").await;
+    rig.upload("owner").await;
+    rig.upload("other").await;
+    let list = async |request| rig.handler.list_jobs(request).await.map(|answer| answer.into_inner().jobs);
+    assert_eq!(list(operator(ListJobsRequest::default())).await.unwrap().len(), 3);
+    assert_eq!(list(caller("owner", ListJobsRequest::default())).await.unwrap().len(), 2);
+    let of_title = || ListJobsRequest { content_id: content.clone(), ..Default::default() };
+    assert_eq!(list(caller("owner", of_title())).await.unwrap().len(), 1);
+    assert!(list(caller("other", of_title())).await.unwrap().is_empty());
+    let failed = ListJobsRequest { state: JobState::Failed.into(), ..Default::default() };
+    assert!(list(operator(failed)).await.unwrap().is_empty());
+    let owner = list(operator(of_title())).await.unwrap()[0].owner.clone();
+    let of_owner = || ListJobsRequest { owner: owner.clone(), ..Default::default() };
+    assert_eq!(list(operator(of_owner())).await.unwrap().len(), 2);
+    assert_eq!(reason(&list(caller("other", of_owner())).await.unwrap_err()), "owner_foreign");
+}
+
+#[tokio::test]
+async fn a_source_that_is_gone_ends_its_job_with_a_reason() {
+    let rig = Rig::start("done 1\n").await;
+    let content = rig.upload_without_source("owner").await;
+    let job = rig.until(&content, JobState::Failed).await;
+    assert_eq!((job.error_reason.as_str(), job.attempts), ("source_gone", 1));
+    assert_eq!(reason(&rig.submit("owner", again(&content)).await.unwrap_err()), "source_gone");
+}
