@@ -61,20 +61,19 @@ pub const fn event_type(payload: &Payload) -> &'static str {
     }
 }
 
-/// The services an event is delivered to. The others may hear of it through the worker's webhooks.
+/// The services an event is delivered to. The worker hears of all that is promised, for its webhooks.
 #[must_use]
 pub const fn consumers(payload: &Payload) -> &'static [ServiceName] {
     match payload {
-        Payload::FileUploaded(_) => &[ServiceName::Metadata, ServiceName::Transcoder],
-        Payload::UploadAbandoned(_)
-        | Payload::TranscodingStarted(_)
-        | Payload::TranscodingProgressed(_)
+        Payload::FileUploaded(_) => &[ServiceName::Metadata, ServiceName::Transcoder, ServiceName::Worker],
+        Payload::UploadAbandoned(_) | Payload::TranscodingProgressed(_) => &[ServiceName::Metadata],
+        Payload::TranscodingStarted(_)
         | Payload::RenditionReady(_)
         | Payload::TranscodingCompleted(_)
-        | Payload::TranscodingFailed(_) => &[ServiceName::Metadata],
+        | Payload::TranscodingFailed(_) => &[ServiceName::Metadata, ServiceName::Worker],
         Payload::ContentPurged(_) => &[ServiceName::Upload, ServiceName::Transcoder],
-        Payload::MetadataDeleted(_) => &[ServiceName::Streaming],
         Payload::GateChanged(_) => &[ServiceName::Streaming],
+        Payload::MetadataDeleted(_) => &[ServiceName::Streaming, ServiceName::Worker],
         Payload::MetadataCreated(_)
         | Payload::MetadataUpdated(_)
         | Payload::StreamingStarted(_)
@@ -86,7 +85,7 @@ pub const fn consumers(payload: &Payload) -> &'static [ServiceName] {
         | Payload::JobCompleted(_)
         | Payload::JobFailed(_)
         | Payload::AlertTriggered(_)
-        | Payload::AlertResolved(_) => &[],
+        | Payload::AlertResolved(_) => &[ServiceName::Worker],
     }
 }
 

@@ -3,6 +3,8 @@
 use streamgate_core::{ErrorKind, Failure};
 use tonic::Status;
 
+use crate::engine::cron::BadCron;
+
 /// An error of this service.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -18,9 +20,45 @@ pub enum Error {
     /// It has ended otherwise.
     #[error("job {0} has ended already")]
     Ended(String),
+    /// It is not dead, so it can't be brought back.
+    #[error("job {0} has not ended")]
+    NotEnded(String),
+    /// Another job took its place.
+    #[error("an unfinished job has the unique key {0} already")]
+    UniqueKeyTaken(String),
+    /// There is room for so many.
+    #[error("there are {0} schedules already; end one first")]
+    TooManySchedules(i64),
+    /// An expression or a zone that is none.
+    #[error("the schedule {0}")]
+    BadCron(#[from] BadCron),
+    /// It does not exist, or is somebody else's.
+    #[error("there is no webhook endpoint {0}")]
+    UnknownEndpoint(String),
+    /// It does not exist, is somebody else's, or is forgotten.
+    #[error("there is no webhook delivery {0}")]
+    UnknownDelivery(String),
+    /// There is room for so many.
+    #[error("an account may have {0} webhook endpoints; end one first")]
+    TooManyEndpoints(i64),
+    /// Nothing is sent there.
+    #[error("the webhook endpoint is disabled; enable it first")]
+    EndpointDisabled,
+    /// The caller has no account.
+    #[error("sign in first, or send an API key as a bearer token")]
+    NoAccount,
+    /// The contracts hold no events, or one can't be written.
+    #[error("write an event as JSON")]
+    NoContract,
+    /// The system gave no random bytes.
+    #[error("get random bytes")]
+    NoRandomness,
     /// What is stored is not what was written.
-    #[error("read the stored row of job {0}")]
+    #[error("read the stored row of {0}")]
     CorruptRow(String),
+    /// The same of a schedule.
+    #[error("read the stored schedule {0}")]
+    CorruptSchedule(String),
     /// The database.
     #[error("use the database of jobs")]
     Store(#[from] streamgate_store::Error),
@@ -37,11 +75,14 @@ impl Error {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownJob(_) => ErrorKind::NotFound,
+            Self::UnknownJob(_) | Self::UnknownEndpoint(_) | Self::UnknownDelivery(_) => ErrorKind::NotFound,
             Self::Refused(failure) => failure.kind,
-            Self::RequestIdReused => ErrorKind::AlreadyExists,
-            Self::Ended(_) => ErrorKind::FailedPrecondition,
-            Self::CorruptRow(_) => ErrorKind::Internal,
+            Self::RequestIdReused | Self::UniqueKeyTaken(_) => ErrorKind::AlreadyExists,
+            Self::Ended(_) | Self::NotEnded(_) | Self::EndpointDisabled => ErrorKind::FailedPrecondition,
+            Self::TooManySchedules(_) | Self::TooManyEndpoints(_) => ErrorKind::ResourceExhausted,
+            Self::BadCron(_) => ErrorKind::InvalidArgument,
+            Self::NoAccount => ErrorKind::Unauthenticated,
+            Self::CorruptRow(_) | Self::CorruptSchedule(_) | Self::NoContract | Self::NoRandomness => ErrorKind::Internal,
             Self::Store(error) => error.kind(),
         }
     }
@@ -52,7 +93,18 @@ impl Error {
             Self::RequestIdReused => "request_id_reused",
             Self::Ended(_) => "job_ended",
             Self::Store(error) => error.reason(),
-            Self::CorruptRow(_) | Self::Refused(_) => "internal",
+            Self::NotEnded(_) => "job_not_ended",
+            Self::UniqueKeyTaken(_) => "unique_key_taken",
+            Self::TooManySchedules(_) => "too_many_schedules",
+            Self::TooManyEndpoints(_) => "too_many_endpoints",
+            Self::BadCron(_) => "invalid_argument",
+            Self::UnknownEndpoint(_) => "endpoint_unknown",
+            Self::UnknownDelivery(_) => "delivery_unknown",
+            Self::EndpointDisabled => "endpoint_disabled",
+            Self::NoAccount => "credentials_missing",
+            Self::CorruptRow(_) | Self::CorruptSchedule(_) | Self::NoContract | Self::NoRandomness | Self::Refused(_) => {
+                "internal"
+            }
         }
     }
 }

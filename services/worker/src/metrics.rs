@@ -1,5 +1,7 @@
 //! What this service counts.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -15,6 +17,13 @@ pub struct AttemptLabels {
     pub outcome: &'static str,
 }
 
+/// Labels of one attempt of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WebhookLabels {
+    /// `2xx` and so on, or `none` when there was no answer.
+    pub status: &'static str,
+}
+
 /// The counters, cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
@@ -26,6 +35,10 @@ pub struct Metrics {
     pub running: Gauge,
     /// Ended jobs that were forgotten.
     pub pruned: Counter,
+    /// How long the job has waited that is due for longest.
+    pub oldest_queued_seconds: Gauge<f64, AtomicU64>,
+    /// Attempts of webhook deliveries.
+    pub webhook_attempts: Family<WebhookLabels, Counter>,
 }
 
 impl Metrics {
@@ -35,6 +48,26 @@ impl Metrics {
         registry.register("worker_attempts", "Attempts that ended, by type and outcome", self.attempts.clone());
         registry.register("worker_jobs_running", "Jobs that run now", self.running.clone());
         registry.register("worker_jobs_pruned", "Ended jobs that were forgotten", self.pruned.clone());
+        let help = "Seconds that the job has waited which is due for longest and does not run";
+        registry.register("worker_oldest_queued_seconds", help, self.oldest_queued_seconds.clone());
+        registry.register(
+            "worker_webhook_attempts",
+            "Attempts of webhook deliveries, by class of status",
+            self.webhook_attempts.clone(),
+        );
+    }
+
+    /// Counts an attempt of a delivery.
+    pub fn webhook_attempted(&self, status: Option<u16>) {
+        let status = match status.map(|status| status / 100) {
+            Some(2) => "2xx",
+            Some(3) => "3xx",
+            Some(4) => "4xx",
+            Some(5) => "5xx",
+            Some(_) => "other",
+            None => "none",
+        };
+        self.webhook_attempts.get_or_create(&WebhookLabels { status }).inc();
     }
 
     /// Counts the end of an attempt.

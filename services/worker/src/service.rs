@@ -1,15 +1,24 @@
 //! From configuration to a running service, in steps.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use streamgate_core::ServiceName;
-use streamgate_proto::streamgate::worker::v1::worker_service_server::WorkerServiceServer;
+use streamgate_proto::streamgate::worker::v1::{
+    webhook_service_server::WebhookServiceServer, worker_service_server::WorkerServiceServer,
+};
 use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
-use streamgate_store::{Database, Migrations};
+use streamgate_store::{Migrations, event_server};
 
 use crate::{
-    Config, Handler, Metrics,
+    Config, Handler, Metrics, WebhookHandler,
     engine::{Queue, Runner, Scheduler},
     jobs::Registry,
+    webhooks::{
+        Webhooks,
+        guard::{Guard, SystemNames},
+        sender::Sender,
+    },
 };
 
 /// Schema of the database, step by step.
@@ -29,18 +38,34 @@ impl streamgate_runtime::App for App {
         let metrics = Metrics::default();
         boot.metrics.registry(|registry| metrics.register(registry));
 
-        // 2. The queue, and what its jobs do.
-        let path = boot.common.database_path(ServiceName::Worker);
-        let queue = Queue::new(Database::open(&path, &MIGRATIONS).await?);
-        let registry = Registry::standard(&boot.mesh, &boot.config);
+        // 2. The queue, the webhooks on it, and what its jobs do.
+        let db = boot.database(&MIGRATIONS).await?;
+        let queue = Queue::new(db);
+        let webhooks = webhooks(&queue, &boot.config, &metrics)?;
+        let registry = Registry::standard(&boot.mesh, &webhooks, &boot.config)?;
 
-        // 3. RPCs, the workers and the clock. Both tasks may be started again: the rows remember.
+        // 3. RPCs, the events it hears, the workers and the clock. All tasks may be started again: the rows remember.
+        let outbox = queue.outbox().clone();
         let runner = Runner::new(queue.clone(), registry.clone(), metrics.clone(), boot.config);
-        let scheduler = Scheduler::new(queue.clone(), registry.clone(), metrics.clone());
-        let (work_stop, clock_stop) = (boot.stop.clone(), boot.stop);
+        let scheduler = Scheduler::new(queue.clone(), webhooks.clone(), registry.clone(), metrics.clone());
+        let (mesh, relay_stop, work_stop, clock_stop) = (boot.mesh, boot.stop.clone(), boot.stop.clone(), boot.stop);
         Ok(Service::new()
             .grpc(WorkerServiceServer::new(Handler::new(queue, registry, metrics)))
+            .grpc(WebhookServiceServer::new(WebhookHandler::new(webhooks.clone())))
+            .grpc(event_server(Arc::new(webhooks)))
+            .task("relay", OnFailure::LogAndRestart, move || outbox.relay(mesh.clone(), relay_stop.clone()))
             .task("jobs", OnFailure::LogAndRestart, move || runner.clone().run(work_stop.clone()))
             .task("schedules", OnFailure::LogAndRestart, move || scheduler.clone().run(clock_stop.clone())))
     }
+}
+
+fn webhooks(queue: &Queue, config: &Config, metrics: &Metrics) -> Result<Webhooks, BoxError> {
+    let guard = if config.webhooks_to_private_addresses {
+        tracing::warn!("webhooks may go to private addresses: worker.webhooks_to_private_addresses is for development only");
+        Guard::Open
+    } else {
+        Guard::Public
+    };
+    let sender = Sender::new(guard, Arc::new(SystemNames))?;
+    Ok(Webhooks::new(queue.clone(), sender, guard, metrics.clone())?)
 }

@@ -14,10 +14,10 @@ use streamgate_core::{ErrorKind, Failure};
 use streamgate_proto::streamgate::worker::v1::{self as pb, worker_service_server::WorkerService};
 use streamgate_worker::{
     Config, Handler, Metrics,
-    engine::{Runner, Scheduler},
+    engine::{Runner, Scheduler, Work},
     jobs::{JobError, JobType, Registry, Sweep, SweepUploads},
 };
-use support::{Fixture, Scripted};
+use support::{Fixture, Scripted, asked};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status};
 
@@ -42,7 +42,7 @@ impl Running {
 
     async fn submit(&self, job_type: &str) -> Result<pb::Job, Status> {
         let request = pb::SubmitJobRequest { r#type: job_type.into(), ..Default::default() };
-        Ok(self.handler.submit_job(Request::new(request)).await?.into_inner().job.unwrap())
+        Ok(self.handler.submit_job(asked(request)).await?.into_inner().job.unwrap())
     }
 
     async fn get(&self, job_id: &str) -> Result<pb::Job, Status> {
@@ -82,8 +82,6 @@ async fn trouble_is_tried_again_and_hopeless_is_not() {
     let trouble = Scripted::new([Err(JobError::Retry("away".into())), Ok("back".into())]);
     let running = Running::start(Registry::default().with(trouble)).await;
     let job = running.submit("scripted").await.unwrap();
-    let between = running.wait_for(&job.job_id, |job| job.message == "away").await;
-    assert_eq!((between.state(), between.attempts), (pb::JobState::Queued, 1));
     assert_eq!(running.wait_for_state(&job.job_id, pb::JobState::Succeeded).await.attempts, 2);
 
     let running = Running::start(Registry::default().with(Scripted::new([Err(JobError::Hopeless("never".into()))]))).await;
@@ -97,7 +95,8 @@ async fn a_running_job_stops_when_it_is_cancelled() {
     let hangs = Scripted::default();
     let running = Running::start(Registry::default().with(hangs.clone())).await;
     let job = running.submit("scripted").await.unwrap();
-    running.wait_for_state(&job.job_id, pb::JobState::Running).await;
+    let seen = running.wait_for(&job.job_id, |job| job.progress > 0.0).await;
+    assert_eq!((seen.state(), seen.progress), (pb::JobState::Running, 0.25), "it says how far it is");
     let request = || Request::new(pb::CancelJobRequest { job_id: job.job_id.clone() });
     let cancelled = running.handler.cancel_job(request()).await.unwrap().into_inner().job.unwrap();
     assert_eq!(cancelled.state(), pb::JobState::Cancelled);
@@ -124,7 +123,11 @@ impl JobType for Panics {
         "panics"
     }
 
-    async fn run(&self) -> Result<String, JobError> {
+    fn wait_after(&self, _: u32) -> Duration {
+        Duration::from_millis(100)
+    }
+
+    async fn run(&self, _: &Work) -> Result<String, JobError> {
         panic!("on purpose")
     }
 }
@@ -153,10 +156,12 @@ impl Sweep for Uploads {
 async fn a_sweep_goes_on_until_nothing_is_left() {
     let uploads = Uploads(Mutex::new([Ok((100, true)), Ok((100, true)), Ok((7, false))].into()));
     let sweep = SweepUploads::new(uploads, Duration::from_secs(600));
-    assert_eq!(sweep.run().await, Ok("ended 207 abandoned uploads".to_owned()));
+    assert_eq!(sweep.run(&Work::of(None)).await, Ok("ended 207 abandoned uploads".to_owned()));
     let away = Failure::new(ErrorKind::Unavailable, "unavailable", "away");
     let sweep = SweepUploads::new(Uploads(Mutex::new([Ok((3, true)), Err(away)].into())), Duration::from_secs(600));
-    assert!(matches!(sweep.run().await, Err(JobError::Retry(words)) if words.starts_with("ended 3 abandoned uploads")));
+    assert!(
+        matches!(sweep.run(&Work::of(None)).await, Err(JobError::Retry(words)) if words.starts_with("ended 3 abandoned uploads"))
+    );
 }
 
 #[tokio::test]
@@ -164,11 +169,11 @@ async fn a_scheduled_sweep_is_queued_and_run_by_itself() {
     let uploads = Uploads(Mutex::new([Ok((1, false))].into()));
     let registry = Registry::default().with(SweepUploads::new(uploads, Duration::from_secs(600)));
     let running = Running::start(registry.clone()).await;
-    let scheduler = Scheduler::new(running.jobs.queue.clone(), registry, Metrics::default());
+    let scheduler = Scheduler::new(running.jobs.queue.clone(), running.jobs.webhooks(), registry, Metrics::default());
     let clock = tokio::spawn(scheduler.run(running.stop.clone()));
     let found = async {
         loop {
-            if let Some(job) = running.jobs.queue.list(1, "", None).await.unwrap().jobs.pop() {
+            if let Some(job) = running.jobs.all(None).await.pop() {
                 return job;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -188,7 +193,7 @@ async fn bad_requests_are_refused_with_what_would_be_right() {
     assert_eq!(unknown.code(), Code::InvalidArgument);
     assert!(unknown.message().contains("scripted"), "{}", unknown.message());
     let late = pb::SubmitJobRequest { r#type: "scripted".into(), delay_seconds: 30 * 24 * 60 * 60 + 1, ..Default::default() };
-    assert_eq!(running.handler.submit_job(Request::new(late)).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(running.handler.submit_job(asked(late)).await.unwrap_err().code(), Code::InvalidArgument);
     assert_eq!(running.get("job_x").await.unwrap_err().code(), Code::InvalidArgument);
     let absent = streamgate_core::ids::JobId::new();
     assert_eq!(running.get(absent.as_str()).await.unwrap_err().code(), Code::NotFound);
@@ -202,11 +207,11 @@ async fn pages_of_jobs_lose_none_and_repeat_none() {
     let mut submitted = Vec::new();
     for _ in 0..23 {
         let request = pb::SubmitJobRequest { r#type: "scripted".into(), delay_seconds: 1_000, ..Default::default() };
-        submitted.push(running.handler.submit_job(Request::new(request)).await.unwrap().into_inner().job.unwrap().job_id);
+        submitted.push(running.handler.submit_job(asked(request)).await.unwrap().into_inner().job.unwrap().job_id);
     }
     let (mut listed, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request = pb::ListJobsRequest { page_size: 5, page_token, state: pb::JobState::Queued.into() };
+        let request = pb::ListJobsRequest { page_size: 5, page_token, state: pb::JobState::Queued.into(), ..Default::default() };
         let page = running.handler.list_jobs(Request::new(request)).await.unwrap().into_inner();
         listed.extend(page.jobs.into_iter().map(|job| job.job_id));
         page_token = page.next_page_token;

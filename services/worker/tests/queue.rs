@@ -7,15 +7,22 @@ use std::time::Duration;
 
 use streamgate_worker::{
     Error,
-    engine::{MAX_ATTEMPTS, State, Submit, UNFINISHED_QUERIES},
+    engine::{CLAIM_QUERIES, End, Filter, MAX_ATTEMPTS, Priority, State, Submit},
 };
-use support::{Fixture, id_of};
+use support::{Fixture, LEASE, id_of};
 
-const LEASE: Duration = Duration::from_secs(30);
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 fn submit(job_type: &str, request_id: &str, delay_ms: u64) -> Submit {
-    Submit { job_type: job_type.into(), request_id: Some(request_id.into()), delay: Duration::from_millis(delay_ms) }
+    Submit { request_id: Some(request_id.into()), delay: Duration::from_millis(delay_ms), ..Submit::new(job_type) }
+}
+
+fn failed(message: &str) -> End {
+    End::Failed { reason: "hopeless", message: message.into() }
+}
+
+fn retry(run_ms: i64) -> End {
+    End::Retry { message: "trouble".into(), run_ms }
 }
 
 #[tokio::test]
@@ -23,29 +30,34 @@ async fn a_job_runs_when_its_time_has_come_and_once() {
     let jobs = Fixture::open().await;
     let job = jobs.queue.submit(submit("count", "a", 500), 1_000).await.unwrap();
     assert_eq!((job.state, job.run_ms, job.attempts), (State::Queued, 1_500, 0));
-    assert_eq!(jobs.queue.claim(LEASE, 1_499).await.unwrap(), None);
-    let claim = jobs.queue.claim(LEASE, 1_500).await.unwrap().unwrap();
+    assert_eq!(jobs.claim(1_499).await, None);
+    let claim = jobs.claim(1_500).await.unwrap();
     assert_eq!((claim.job_id.as_str(), claim.attempt), (job.job_id.as_str(), 1));
-    assert_eq!(jobs.queue.claim(LEASE, 1_501).await.unwrap(), None);
-    assert!(jobs.queue.finish(&claim, State::Succeeded, "done", 1_600).await.unwrap());
+    assert_eq!(jobs.claim(1_501).await, None);
+    assert!(jobs.finish(&claim, 1_600).await);
     let ended = jobs.queue.get(&id_of(&job)).await.unwrap();
     assert_eq!((ended.state, ended.message.as_str(), ended.end_ms), (State::Succeeded, "done", Some(1_600)));
+    assert_eq!((ended.progress, ended.expire_ms), (1.0, Some(1_600 + 7 * DAY_MS)));
+    assert_eq!(jobs.events().await, ["job.submitted", "job.completed"]);
 }
 
 #[tokio::test]
 async fn a_silent_worker_loses_its_job_and_can_no_longer_end_it() {
     let jobs = Fixture::open().await;
     let job = jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
-    let first = jobs.queue.claim(LEASE, 0).await.unwrap().unwrap();
-    assert!(jobs.queue.heartbeat(&first, LEASE, 20_000).await.unwrap());
-    assert_eq!(jobs.queue.claim(LEASE, 49_999).await.unwrap(), None, "the heartbeat kept it");
-    let second = jobs.queue.claim(LEASE, 50_000).await.unwrap().unwrap();
+    let first = jobs.claim(0).await.unwrap();
+    assert!(jobs.beat(&first, 20_000).await);
+    assert_eq!(jobs.queue.get(&id_of(&job)).await.unwrap().progress, 0.5);
+    assert_eq!(jobs.claim(49_999).await, None, "the heartbeat kept it");
+    let second = jobs.claim(50_000).await.unwrap();
     assert_eq!((second.attempt, second.fence > first.fence), (2, true));
-    assert!(!jobs.queue.heartbeat(&first, LEASE, 50_001).await.unwrap());
-    assert!(!jobs.queue.finish(&first, State::Failed, "late", 50_002).await.unwrap());
-    assert!(!jobs.queue.retry(&first, "late", 50_003).await.unwrap());
-    assert!(jobs.queue.finish(&second, State::Succeeded, "done", 50_004).await.unwrap());
+    assert!(!jobs.beat(&first, 50_001).await);
+    for late in [failed("late"), retry(50_003), End::Released, End::Succeeded("late".into())] {
+        assert!(!jobs.settle(&first, late, 50_002).await);
+    }
+    assert!(jobs.finish(&second, 50_004).await);
     assert_eq!(jobs.queue.get(&id_of(&job)).await.unwrap().state, State::Succeeded);
+    assert_eq!(jobs.events().await, ["job.submitted", "job.completed"], "what came late is not told");
 }
 
 #[tokio::test]
@@ -53,26 +65,27 @@ async fn a_job_that_kills_every_worker_fails_in_the_end() {
     let jobs = Fixture::open().await;
     let job = jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
     for attempt in 1..=MAX_ATTEMPTS {
-        let now = i64::from(attempt) * 100_000;
-        assert_eq!(jobs.queue.claim(LEASE, now).await.unwrap().unwrap().attempt, attempt);
+        assert_eq!(jobs.claim(i64::from(attempt) * 100_000).await.unwrap().attempt, attempt);
     }
-    assert_eq!(jobs.queue.claim(LEASE, DAY_MS).await.unwrap(), None);
+    assert_eq!(jobs.claim(DAY_MS).await, None);
     let ended = jobs.queue.get(&id_of(&job)).await.unwrap();
     assert_eq!((ended.state, ended.attempts), (State::Failed, MAX_ATTEMPTS));
+    assert_eq!(jobs.events().await, ["job.submitted", "job.failed"]);
 }
 
 #[tokio::test]
 async fn a_released_attempt_does_not_count_and_a_retry_waits() {
     let jobs = Fixture::open().await;
     jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
-    let claim = jobs.queue.claim(LEASE, 0).await.unwrap().unwrap();
-    assert!(jobs.queue.release(&claim, 10).await.unwrap());
-    let again = jobs.queue.claim(LEASE, 10).await.unwrap().unwrap();
+    let claim = jobs.claim(0).await.unwrap();
+    assert!(jobs.settle(&claim, End::Released, 10).await);
+    let again = jobs.claim(10).await.unwrap();
     assert_eq!(again.attempt, 1);
-    assert!(jobs.queue.retry(&again, "trouble", 5_000).await.unwrap());
+    assert!(jobs.settle(&again, retry(5_000), 20).await);
     assert_eq!(jobs.queue.next_due().await.unwrap(), Some(5_000));
-    assert_eq!(jobs.queue.claim(LEASE, 4_999).await.unwrap(), None);
-    assert_eq!(jobs.queue.claim(LEASE, 5_000).await.unwrap().unwrap().attempt, 2);
+    assert_eq!(jobs.claim(4_999).await, None);
+    assert_eq!(jobs.claim(5_000).await.unwrap().attempt, 2);
+    assert_eq!(jobs.queue.oldest_wait(60_000).await.unwrap(), Duration::ZERO, "none waits");
 }
 
 #[tokio::test]
@@ -81,7 +94,62 @@ async fn the_same_request_queues_one_job_and_another_body_is_refused() {
     let first = jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
     assert_eq!(jobs.queue.submit(submit("count", "a", 0), 9).await.unwrap(), first);
     assert!(matches!(jobs.queue.submit(submit("count", "a", 1), 9).await, Err(Error::RequestIdReused)));
+    let urgent = Submit { priority: Priority::High, ..submit("count", "a", 0) };
+    assert!(matches!(jobs.queue.submit(urgent, 9).await, Err(Error::RequestIdReused)));
     assert_ne!(jobs.queue.submit(submit("count", "b", 0), 9).await.unwrap().job_id, first.job_id);
+}
+
+#[tokio::test]
+async fn a_unique_key_is_held_until_its_job_has_ended() {
+    let jobs = Fixture::open().await;
+    let keyed = || Submit { unique_key: Some("cnt_1".into()), ..Submit::new("count") };
+    let first = jobs.queue.submit(keyed(), 0).await.unwrap();
+    assert_eq!(jobs.queue.submit(keyed(), 1).await.unwrap().job_id, first.job_id);
+    let claim = jobs.claim(2).await.unwrap();
+    assert_eq!(jobs.queue.submit(keyed(), 3).await.unwrap().job_id, first.job_id, "while it runs");
+    jobs.settle(&claim, failed("no"), 4).await;
+    let second = jobs.queue.submit(keyed(), 5).await.unwrap();
+    assert_ne!(second.job_id, first.job_id);
+    assert!(matches!(jobs.queue.retry_dead(&id_of(&first), 6).await, Err(Error::UniqueKeyTaken(_))));
+    assert_eq!(jobs.queue.retry_all_dead("", 6).await.unwrap(), (0, false));
+}
+
+#[tokio::test]
+async fn the_urgent_run_first_and_the_old_are_not_forgotten() {
+    let jobs = Fixture::open().await;
+    for (name, priority) in [("low", Priority::Low), ("normal", Priority::Normal), ("high", Priority::High)] {
+        for _ in 0..2 {
+            jobs.queue.submit(Submit { priority, ..Submit::new(name) }, 0).await.unwrap();
+        }
+    }
+    let types =
+        |claims: Vec<streamgate_worker::engine::Claim>| claims.into_iter().map(|claim| claim.job_type).collect::<Vec<_>>();
+    assert_eq!(types(jobs.queue.claim("w", 3, 0, LEASE, 1).await.unwrap()), ["high", "high", "normal"]);
+    // Every eighth claim of a worker begins with the oldest.
+    assert_eq!(types(jobs.queue.claim("w", 1, 7, LEASE, 1).await.unwrap()), ["low"]);
+    assert_eq!(types(jobs.queue.claim("w", 9, 8, LEASE, 1).await.unwrap()), ["normal", "low"]);
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_and_come_back_with_all_their_attempts() {
+    let jobs = Fixture::open().await;
+    for name in ["a", "b", "c"] {
+        let job = jobs.queue.submit(Submit::new(name), 0).await.unwrap();
+        let claim = jobs.claim(0).await.unwrap();
+        assert_eq!(claim.job_id, job.job_id);
+        jobs.settle(&claim, failed("broken"), 1).await;
+    }
+    let dead = jobs.all(Some(State::Failed)).await;
+    assert_eq!(dead.iter().map(|job| job.message.as_str()).collect::<Vec<_>>(), ["broken"; 3]);
+    assert_eq!(dead[0].expire_ms, Some(1 + 30 * DAY_MS), "they wait for somebody to look");
+    let one = jobs.queue.retry_dead(&id_of(&dead[0]), 10).await.unwrap();
+    assert_eq!((one.state, one.attempts, one.end_ms, one.expire_ms), (State::Queued, 0, None, None));
+    assert!(matches!(jobs.queue.retry_dead(&id_of(&one), 11).await, Err(Error::NotEnded(_))));
+    assert_eq!(jobs.queue.retry_all_dead("a", 12).await.unwrap(), (1, false));
+    assert_eq!(jobs.queue.retry_all_dead("", 12).await.unwrap(), (1, false));
+    assert_eq!(jobs.all(Some(State::Queued)).await.len(), 3);
+    let only_b = Filter { state: None, job_type: "b".into() };
+    assert_eq!(jobs.queue.list(10, "", &only_b).await.unwrap().jobs.len(), 1);
 }
 
 #[tokio::test]
@@ -90,45 +158,51 @@ async fn a_cancelled_job_stays_cancelled_and_an_ended_one_can_not_be() {
     let waiting = jobs.queue.submit(submit("count", "a", 60_000), 0).await.unwrap();
     assert_eq!(jobs.queue.cancel(&id_of(&waiting), 1).await.unwrap().state, State::Cancelled);
     assert_eq!(jobs.queue.cancel(&id_of(&waiting), 2).await.unwrap().end_ms, Some(1));
-    assert_eq!(jobs.queue.claim(LEASE, 60_000).await.unwrap(), None);
+    assert_eq!(jobs.claim(60_000).await, None);
 
     let running = jobs.queue.submit(submit("count", "b", 0), 70_000).await.unwrap();
-    let claim = jobs.queue.claim(LEASE, 70_000).await.unwrap().unwrap();
+    let claim = jobs.claim(70_000).await.unwrap();
+    assert_eq!(jobs.queue.held_by("w").await.unwrap(), [(claim.job_id.clone(), claim.fence)]);
     jobs.queue.cancel(&id_of(&running), 70_001).await.unwrap();
-    assert!(!jobs.queue.holds(&claim).await.unwrap());
-    assert!(!jobs.queue.finish(&claim, State::Succeeded, "late", 70_002).await.unwrap());
+    assert!(jobs.queue.held_by("w").await.unwrap().is_empty());
+    assert!(!jobs.finish(&claim, 70_002).await);
 
     let ended = jobs.queue.submit(submit("count", "c", 0), 80_000).await.unwrap();
-    let claim = jobs.queue.claim(LEASE, 80_000).await.unwrap().unwrap();
-    jobs.queue.finish(&claim, State::Succeeded, "", 80_001).await.unwrap();
+    let claim = jobs.claim(80_000).await.unwrap();
+    jobs.finish(&claim, 80_001).await;
     assert!(matches!(jobs.queue.cancel(&id_of(&ended), 80_002).await, Err(Error::Ended(_))));
 }
 
 #[tokio::test]
-async fn a_schedule_fires_on_time_and_never_piles_up() {
+async fn an_interval_fires_on_time_and_never_piles_up() {
     let jobs = Fixture::open().await;
     let every = Duration::from_secs(600);
     assert_eq!(jobs.queue.tick("sweep", every, 0).await.unwrap(), 600_000, "at once, the first time");
     assert_eq!(jobs.queue.tick("sweep", every, 599_999).await.unwrap(), 600_000);
     jobs.queue.tick("sweep", every, 600_000).await.unwrap();
-    assert_eq!(jobs.queue.list(0, "", None).await.unwrap().jobs.len(), 1, "the one before has not ended");
-    let claim = jobs.queue.claim(LEASE, 600_000).await.unwrap().unwrap();
+    assert_eq!(jobs.all(None).await.len(), 1, "the one before has not ended");
+    let claim = jobs.claim(600_000).await.unwrap();
     jobs.queue.tick("sweep", every, 1_200_000).await.unwrap();
-    assert_eq!(jobs.queue.list(0, "", None).await.unwrap().jobs.len(), 1, "it runs");
-    jobs.queue.finish(&claim, State::Succeeded, "", 1_200_001).await.unwrap();
+    assert_eq!(jobs.all(None).await.len(), 1, "it runs");
+    jobs.finish(&claim, 1_200_001).await;
     jobs.queue.tick("sweep", every, 1_800_000).await.unwrap();
-    assert_eq!(jobs.queue.list(0, "", None).await.unwrap().jobs.len(), 2);
+    assert_eq!(jobs.all(None).await.len(), 2);
     let sooner = jobs.queue.tick("sweep", Duration::from_secs(1), 1_800_001).await.unwrap();
     assert_eq!(sooner, 1_801_001, "a shorter interval counts at once");
 }
 
 #[tokio::test]
-async fn jobs_that_ended_a_week_ago_are_forgotten() {
+async fn ended_jobs_are_forgotten_when_their_time_is_over() {
     let jobs = Fixture::open().await;
     let old = jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
     jobs.queue.cancel(&id_of(&old), 1).await.unwrap();
+    let short = jobs.queue.submit(Submit { keep: Duration::from_secs(60), ..Submit::new("count") }, 0).await.unwrap();
+    let claim = jobs.claim(5).await.unwrap();
+    jobs.finish(&claim, 10).await;
     let waiting = jobs.queue.submit(submit("count", "b", 0), 0).await.unwrap();
-    assert_eq!(jobs.queue.prune(7 * DAY_MS).await.unwrap(), 0);
+    assert_eq!(jobs.queue.prune(60_011).await.unwrap(), 1);
+    assert!(matches!(jobs.queue.get(&id_of(&short)).await, Err(Error::UnknownJob(_))));
+    assert_eq!(jobs.queue.prune(7 * DAY_MS + 1).await.unwrap(), 0);
     assert_eq!(jobs.queue.prune(7 * DAY_MS + 2).await.unwrap(), 1);
     assert!(matches!(jobs.queue.get(&id_of(&old)).await, Err(Error::UnknownJob(_))));
     assert!(jobs.queue.get(&id_of(&waiting)).await.is_ok());
@@ -140,15 +214,18 @@ async fn many_workers_at_once_claim_each_job_once() {
     for number in 0..40 {
         jobs.queue.submit(submit("count", &number.to_string(), 0), 0).await.unwrap();
     }
-    let workers: Vec<_> = (0..8)
-        .map(|_| {
+    let workers: Vec<_> = (0..8_u64)
+        .map(|worker| {
             let queue = jobs.queue.clone();
             tokio::spawn(async move {
                 let mut mine = Vec::new();
-                while let Some(claim) = queue.claim(LEASE, 1).await.unwrap() {
-                    mine.push(claim.job_id);
+                loop {
+                    let claims = queue.claim(&worker.to_string(), 3, worker, LEASE, 1).await.unwrap();
+                    if claims.is_empty() {
+                        return mine;
+                    }
+                    mine.extend(claims.into_iter().map(|claim| claim.job_id));
                 }
-                mine
             })
         })
         .collect();
@@ -156,16 +233,17 @@ async fn many_workers_at_once_claim_each_job_once() {
     for worker in workers {
         claimed.extend(worker.await.unwrap());
     }
+    assert_eq!(claimed.len(), 40);
     claimed.sort();
     claimed.dedup();
     assert_eq!(claimed.len(), 40);
-    assert_eq!(jobs.queue.list(100, "", Some(State::Running)).await.unwrap().jobs.len(), 40);
+    assert_eq!(jobs.all(Some(State::Running)).await.len(), 40);
 }
 
 #[tokio::test]
 async fn a_claim_reads_an_index_and_not_the_table() {
     let jobs = Fixture::open().await;
-    for query in UNFINISHED_QUERIES {
+    for query in CLAIM_QUERIES {
         let plan: Vec<(i64, i64, i64, String)> =
             sqlx::query_as(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}"))).fetch_all(jobs.db.pool()).await.unwrap();
         assert!(

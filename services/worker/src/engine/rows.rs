@@ -1,7 +1,9 @@
 //! Jobs as they lie in the database, and as the rest of the service sees them.
 
+use prost::Message as _;
 use sqlx::FromRow;
 use streamgate_core::time::UnixMillis;
+use streamgate_proto::streamgate::worker::v1::{JobParams, job_params::Kind};
 
 use crate::Error;
 
@@ -41,8 +43,36 @@ impl State {
     }
 }
 
+/// Which waiting job runs first. The numbers are those of the contract's `JobPriority`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Priority {
+    /// When nothing else waits.
+    Low = 1,
+    /// As most do.
+    #[default]
+    Normal = 2,
+    /// Before all others.
+    High = 3,
+}
+
+impl Priority {
+    /// All, the first to run first.
+    pub const FIRST_TO_LAST: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// The priority with this number; nought is the usual one.
+    #[must_use]
+    pub const fn of_number(number: i64) -> Option<Self> {
+        match number {
+            1 => Some(Self::Low),
+            0 | 2 => Some(Self::Normal),
+            3 => Some(Self::High),
+            _ => None,
+        }
+    }
+}
+
 /// A job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// Its id.
     pub job_id: String,
@@ -56,14 +86,35 @@ pub struct Job {
     pub max_attempts: u32,
     /// What the last attempt said.
     pub message: String,
+    /// Which runs first.
+    pub priority: Priority,
+    /// 0 to 1.
+    pub progress: f64,
+    /// What it is told.
+    pub params: Option<Kind>,
+    /// The account that asked for it; empty for a schedule.
+    pub owner: String,
+    /// At most one unfinished job has it; empty for none.
+    pub unique_key: String,
     /// When it was queued.
     pub create_ms: UnixMillis,
     /// When it may run, or began to.
     pub run_ms: UnixMillis,
     /// When it ended.
     pub end_ms: Option<UnixMillis>,
+    /// When it is forgotten.
+    pub expire_ms: Option<UnixMillis>,
     pub(super) request_body: String,
 }
+
+/// Columns of a [`JobRow`].
+macro_rules! job_columns {
+    () => {
+        "job_id, type, state, attempts, max_attempts, message, priority, progress, params, owner, unique_key, create_ms, run_ms, end_ms, \
+         expire_ms, request_body"
+    };
+}
+pub(super) use job_columns;
 
 #[derive(Debug, FromRow)]
 pub(super) struct JobRow {
@@ -74,9 +125,15 @@ pub(super) struct JobRow {
     attempts: i64,
     max_attempts: i64,
     message: String,
+    priority: i64,
+    progress: i64,
+    params: Vec<u8>,
+    owner: String,
+    unique_key: Option<String>,
     create_ms: i64,
     run_ms: i64,
     end_ms: Option<i64>,
+    expire_ms: Option<i64>,
     request_body: String,
 }
 
@@ -84,20 +141,45 @@ impl TryFrom<JobRow> for Job {
     type Error = Error;
 
     fn try_from(row: JobRow) -> Result<Self, Error> {
-        let Some(state) = State::of_number(row.state) else {
-            return Err(Error::CorruptRow(row.job_id));
-        };
+        let corrupt = || Error::CorruptRow(row.job_id.clone());
         Ok(Self {
-            state,
+            state: State::of_number(row.state).ok_or_else(corrupt)?,
+            priority: Priority::of_number(row.priority).ok_or_else(corrupt)?,
+            params: decode_params(&row.params).ok_or_else(corrupt)?,
+            attempts: u32::try_from(row.attempts).map_err(|_| corrupt())?,
+            max_attempts: u32::try_from(row.max_attempts).map_err(|_| corrupt())?,
+            progress: shown(row.progress),
             job_id: row.job_id,
             job_type: row.job_type,
-            attempts: u32::try_from(row.attempts).unwrap_or(0),
-            max_attempts: u32::try_from(row.max_attempts).unwrap_or(0),
             message: row.message,
+            owner: row.owner,
+            unique_key: row.unique_key.unwrap_or_default(),
             create_ms: row.create_ms,
             run_ms: row.run_ms,
             end_ms: row.end_ms,
+            expire_ms: row.expire_ms,
             request_body: row.request_body,
         })
     }
+}
+
+/// Parts of the whole in which progress is stored.
+const PARTS: f64 = 10_000.0;
+
+fn shown(parts: i64) -> f64 {
+    f64::from(i32::try_from(parts).unwrap_or(0)) / PARTS
+}
+
+/// Progress as it is stored.
+#[allow(clippy::cast_possible_truncation, reason = "clamped to the range before")]
+pub(super) fn stored(progress: f64) -> i64 {
+    (progress.clamp(0.0, 1.0) * PARTS) as i64
+}
+
+pub(super) fn decode_params(bytes: &[u8]) -> Option<Option<Kind>> {
+    JobParams::decode(bytes).ok().map(|params| params.kind)
+}
+
+pub(super) fn encode_params(kind: Option<Kind>) -> Vec<u8> {
+    JobParams { kind }.encode_to_vec()
 }

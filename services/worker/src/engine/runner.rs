@@ -1,12 +1,15 @@
-//! Workers: claim a job, keep its lease, run it, write its end.
+//! Workers: claim jobs, keep their leases, run them, write their ends.
 
 use std::{sync::Arc, time::Duration};
 
 use streamgate_core::time::now_ms;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Claim, Queue, State, backoff};
+use super::{
+    attempt::{Attempt, Finished, Outcome},
+    queue::{End, Ended, Queue},
+};
 use crate::{
     Config, Error, Metrics,
     jobs::{JobError, Registry},
@@ -14,10 +17,12 @@ use crate::{
 
 /// A lease that ran out is found this fast.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
-/// A job that was called off stops within this.
+/// A job that was called off stops within this, and its progress is this old at the most.
 const CANCEL_LOOK: Duration = Duration::from_millis(500);
 /// Heartbeats in one lease: two may be lost.
 const BEATS_PER_LEASE: u32 = 3;
+/// Wait before ends are written again that could not be.
+const WRITE_AGAIN: Duration = Duration::from_millis(500);
 
 /// Runs the jobs of a queue.
 #[derive(Debug, Clone)]
@@ -28,11 +33,18 @@ pub struct Runner {
     config: Arc<Config>,
 }
 
-/// How an attempt came to an end.
-enum Outcome {
-    Done(Result<String, JobError>),
-    LostClaim,
-    Stopped,
+/// One run of a runner.
+struct Shift {
+    runner: Runner,
+    /// Names this run: what it holds is found by it.
+    worker: String,
+    running: JoinSet<Finished>,
+    held: Vec<Attempt>,
+    /// Ends that are still to be written.
+    ended: Vec<Ended>,
+    cut_short: CancellationToken,
+    last_beat: Instant,
+    turn: u64,
 }
 
 impl Runner {
@@ -47,130 +59,209 @@ impl Runner {
     /// # Errors
     /// When the database can't be used; what was claimed runs again when its lease is over.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        let cut_short = CancellationToken::new();
-        let mut running = JoinSet::new();
+        let mut shift = Shift {
+            runner: self,
+            worker: uuid::Uuid::now_v7().simple().to_string(),
+            running: JoinSet::new(),
+            held: Vec::new(),
+            ended: Vec::new(),
+            cut_short: CancellationToken::new(),
+            last_beat: Instant::now(),
+            turn: 0,
+        };
         while !stop.is_cancelled() {
-            while running.try_join_next().is_some() {}
-            let is_full = running.len() >= self.config.concurrency as usize;
-            if !is_full && let Some(claim) = self.queue.claim(self.config.lease(), now_ms()).await? {
-                running.spawn(self.clone().attempt(claim, cut_short.clone()));
-                continue;
-            }
-            let wait = self.idle_wait().await?;
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = self.queue.changed(), if !is_full => {}
-                _ = running.join_next(), if !running.is_empty() => {}
-                () = tokio::time::sleep(wait) => {}
-            }
+            shift.claim().await?;
+            shift.wait(&stop).await?;
+            shift.write_ends().await;
+            shift.look_after().await;
         }
-        self.drain(running, &cut_short).await;
+        shift.drain().await;
+        Ok(())
+    }
+}
+
+impl Shift {
+    fn room(&self) -> usize {
+        (self.runner.config.concurrency as usize).saturating_sub(self.running.len() + self.ended.len())
+    }
+
+    /// Takes as many jobs as there is room for, in one change.
+    async fn claim(&mut self) -> Result<(), Error> {
+        let lease = self.runner.config.lease();
+        let claims = self.runner.queue.claim(&self.worker, self.room(), self.turn, lease, now_ms()).await?;
+        self.turn += 1;
+        if self.held.is_empty() {
+            self.last_beat = Instant::now();
+        }
+        for claim in claims {
+            let attempt = Attempt::new(claim, self.cut_short.child_token());
+            self.runner.metrics.running.inc();
+            let job_type = self.runner.registry.get(&attempt.claim().job_type);
+            self.running.spawn(attempt.clone().run(job_type));
+            self.held.push(attempt);
+        }
         Ok(())
     }
 
-    async fn idle_wait(&self) -> Result<Duration, Error> {
-        let due = self.queue.next_due().await?.map_or(i64::MAX, |due| due.saturating_sub(now_ms()).max(1));
-        Ok(Duration::from_millis(u64::try_from(due).unwrap_or(u64::MAX)).min(IDLE_LOOK))
+    /// Waits for something to do.
+    async fn wait(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        let has_room = self.room() > 0;
+        let mut nap = IDLE_LOOK;
+        if has_room {
+            let due = self.runner.queue.next_due().await?.map_or(i64::MAX, |due| due.saturating_sub(now_ms()).max(0));
+            nap = nap.min(Duration::from_millis(u64::try_from(due).unwrap_or(u64::MAX)));
+        }
+        if !self.held.is_empty() {
+            nap = nap.min(CANCEL_LOOK.min(self.runner.config.lease() / BEATS_PER_LEASE));
+        }
+        if !self.ended.is_empty() {
+            nap = nap.min(WRITE_AGAIN);
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.runner.queue.changed(), if has_room => {}
+            Some(done) = self.running.join_next(), if !self.running.is_empty() => self.note(done),
+            () = tokio::time::sleep(nap) => {}
+        }
+        // Whatever else has ended meanwhile is written in the same change.
+        while let Some(done) = self.running.try_join_next() {
+            self.note(done);
+        }
+        Ok(())
     }
 
-    async fn drain(&self, mut running: JoinSet<()>, cut_short: &CancellationToken) {
-        let patience = Duration::from_secs(u64::from(self.config.drain_seconds));
-        let all_ended = async { while running.join_next().await.is_some() {} };
-        if tokio::time::timeout(patience, all_ended).await.is_err() {
-            tracing::info!(jobs = running.len(), "jobs are put back, since the worker stops");
-            cut_short.cancel();
-            while running.join_next().await.is_some() {}
+    fn note(&mut self, done: Result<Finished, tokio::task::JoinError>) {
+        self.runner.metrics.running.dec();
+        let Ok(finished) = done else { return };
+        self.held.retain(|attempt| attempt.claim() != &finished.claim);
+        let job_type = finished.claim.job_type.clone();
+        match self.end_of(finished) {
+            Some(ended) => self.ended.push(ended),
+            None => self.runner.metrics.attempt_ended(&job_type, "cancelled"),
         }
     }
 
-    /// One attempt of a claimed job, to its end.
-    async fn attempt(self, claim: Claim, cut_short: CancellationToken) {
-        self.metrics.running.inc();
-        let outcome = self.run_claim(&claim, &cut_short).await;
-        let word = match self.write_end(&claim, outcome).await {
-            Ok(word) => word,
-            Err(error) => {
-                tracing::warn!(
-                    job_id = claim.job_id,
-                    error = &error as &dyn std::error::Error,
-                    "the end of a job was not written; it runs again"
-                );
-                "lost"
+    /// What is written of an attempt; nothing when the claim was lost.
+    fn end_of(&self, finished: Finished) -> Option<Ended> {
+        let Finished { claim, outcome } = finished;
+        let job_type = self.runner.registry.get(&claim.job_type);
+        let announced = job_type.as_ref().is_none_or(|job_type| job_type.is_announced());
+        let end = match outcome {
+            Outcome::Lost => return None,
+            Outcome::Stopped => End::Released,
+            Outcome::Done(Ok(message)) => End::Succeeded(message),
+            Outcome::Done(Err(JobError::Hopeless(message))) => End::Failed { reason: "hopeless", message },
+            Outcome::Done(Err(JobError::Retry(message))) if claim.attempt >= claim.max_attempts => {
+                End::Failed { reason: "attempts_used_up", message }
+            }
+            Outcome::Done(Err(JobError::Retry(message))) => {
+                let wait = job_type.map_or(Duration::ZERO, |job_type| job_type.wait_after(claim.attempt));
+                End::Retry { message, run_ms: now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)) }
             }
         };
-        self.metrics.attempt_ended(&claim.job_type, word);
-        self.metrics.running.dec();
+        log(&claim.job_id, &claim.job_type, claim.attempt, &end);
+        Some(Ended { claim, end, announced })
     }
 
-    async fn run_claim(&self, claim: &Claim, cut_short: &CancellationToken) -> Outcome {
-        let Some(job_type) = self.registry.get(&claim.job_type) else {
-            return Outcome::Done(Err(JobError::Hopeless(format!("this worker knows no job type {:?}", claim.job_type))));
-        };
-        // In a task of its own, so that a panic ends the attempt and not the worker.
-        let mut work = JoinSet::new();
-        work.spawn(async move { job_type.run().await });
-        tokio::select! {
-            ended = work.join_next() => match ended {
-                Some(Ok(result)) => Outcome::Done(result),
-                _ => Outcome::Done(Err(JobError::Retry("the attempt broke off".to_owned()))),
-            },
-            () = self.keep_claim(claim) => Outcome::LostClaim,
-            () = cut_short.cancelled() => Outcome::Stopped,
+    /// Writes all ends in one change. When that fails they are kept and written later: their leases
+    /// are kept alive no more, so at worst the jobs run again.
+    async fn write_ends(&mut self) {
+        if self.ended.is_empty() {
+            return;
         }
-    }
-
-    /// Ends when the claim is no longer ours.
-    async fn keep_claim(&self, claim: &Claim) {
-        let beat = self.config.lease() / BEATS_PER_LEASE;
-        let mut last_beat = tokio::time::Instant::now();
-        loop {
-            tokio::time::sleep(CANCEL_LOOK.min(beat)).await;
-            let held = if last_beat.elapsed() >= beat {
-                last_beat = tokio::time::Instant::now();
-                self.queue.heartbeat(claim, self.config.lease(), now_ms()).await
-            } else {
-                self.queue.holds(claim).await
-            };
-            match held {
-                Ok(true) => {}
-                Ok(false) => return,
-                // The work may still end well; whether its end counts is decided when it is written.
-                Err(error) => {
-                    tracing::debug!(job_id = claim.job_id, error = &error as &dyn std::error::Error, "a heartbeat failed")
+        match self.runner.queue.settle(&self.ended, now_ms()).await {
+            Ok(ours) => {
+                for (ended, is_ours) in self.ended.drain(..).zip(ours) {
+                    let word = if is_ours { word_of(&ended.end) } else { "lost" };
+                    self.runner.metrics.attempt_ended(&ended.claim.job_type, word);
                 }
             }
+            Err(error) => {
+                tracing::warn!(
+                    jobs = self.ended.len(),
+                    error = &error as &dyn std::error::Error,
+                    "ends of jobs were not written yet"
+                );
+            }
         }
     }
 
-    async fn write_end(&self, claim: &Claim, outcome: Outcome) -> Result<&'static str, Error> {
-        let now = now_ms();
-        let (is_ours, word) = match outcome {
-            Outcome::Done(Ok(message)) => (self.queue.finish(claim, State::Succeeded, &message, now).await?, "succeeded"),
-            Outcome::Done(Err(JobError::Retry(message))) if claim.attempt < claim.max_attempts => {
-                let wait = backoff(claim.attempt, &mut rand::rng());
-                let run_ms = now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
-                tracing::info!(
-                    job_id = claim.job_id,
-                    job_type = claim.job_type,
-                    attempt = claim.attempt,
-                    message,
-                    "an attempt failed; the job is tried again"
-                );
-                (self.queue.retry(claim, &message, run_ms).await?, "retried")
-            }
-            Outcome::Done(Err(JobError::Retry(message) | JobError::Hopeless(message))) => {
-                tracing::warn!(
-                    job_id = claim.job_id,
-                    job_type = claim.job_type,
-                    attempt = claim.attempt,
-                    message,
-                    "a job failed"
-                );
-                (self.queue.finish(claim, State::Failed, &message, now).await?, "failed")
-            }
-            Outcome::Stopped => (self.queue.release(claim, now).await?, "released"),
-            Outcome::LostClaim => (true, "cancelled"),
+    /// Keeps leases alive when it is time, and stops what was called off or is no longer ours.
+    async fn look_after(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let lease = self.runner.config.lease();
+        if self.last_beat.elapsed() >= lease {
+            // Nobody knows any more whose these jobs are; another worker may have them.
+            self.held.iter().for_each(Attempt::lose);
+        }
+        let outcome = if self.last_beat.elapsed() >= lease / BEATS_PER_LEASE || self.held.iter().any(Attempt::has_progressed) {
+            self.beat(lease).await
+        } else {
+            self.check_held().await
         };
-        Ok(if is_ours { word } else { "lost" })
+        if let Err(error) = outcome {
+            tracing::debug!(error = &error as &dyn std::error::Error, "a heartbeat failed");
+        }
+    }
+
+    async fn beat(&mut self, lease: Duration) -> Result<(), Error> {
+        let began = Instant::now();
+        let claims: Vec<_> = self.held.iter().map(|attempt| (attempt.claim(), attempt.progress())).collect();
+        let lost = self.runner.queue.heartbeat(&claims, lease, now_ms()).await?;
+        self.last_beat = began;
+        for place in lost {
+            self.held[place].lose();
+        }
+        Ok(())
+    }
+
+    async fn check_held(&self) -> Result<(), Error> {
+        let ours = self.runner.queue.held_by(&self.worker).await?;
+        for attempt in &self.held {
+            let claim = attempt.claim();
+            if !ours.iter().any(|(job_id, fence)| *job_id == claim.job_id && *fence == claim.fence) {
+                attempt.lose();
+            }
+        }
+        Ok(())
+    }
+
+    async fn drain(mut self) {
+        let patience = Duration::from_secs(u64::from(self.runner.config.drain_seconds));
+        let deadline = Instant::now() + patience;
+        while !self.running.is_empty() {
+            let look = CANCEL_LOOK.min(self.runner.config.lease() / BEATS_PER_LEASE);
+            tokio::select! {
+                Some(done) = self.running.join_next() => self.note(done),
+                () = tokio::time::sleep_until(deadline), if !self.cut_short.is_cancelled() => {
+                    tracing::info!(jobs = self.running.len(), "jobs are put back, since the worker stops");
+                    self.cut_short.cancel();
+                }
+                () = tokio::time::sleep(look) => self.look_after().await,
+            }
+            self.write_ends().await;
+        }
+        self.write_ends().await;
+    }
+}
+
+const fn word_of(end: &End) -> &'static str {
+    match end {
+        End::Succeeded(_) => "succeeded",
+        End::Failed { .. } => "failed",
+        End::Retry { .. } => "retried",
+        End::Released => "released",
+    }
+}
+
+fn log(job_id: &str, job_type: &str, attempt: u32, end: &End) {
+    match end {
+        End::Failed { message, reason } => tracing::warn!(job_id, job_type, attempt, reason, message, "a job failed"),
+        End::Retry { message, .. } => {
+            tracing::info!(job_id, job_type, attempt, message, "an attempt failed; the job is tried again");
+        }
+        End::Succeeded(_) | End::Released => {}
     }
 }

@@ -1,30 +1,37 @@
-//! Schedules: jobs that are queued by themselves, and the forgetting of old ones.
+//! The clock: jobs that are queued by themselves, and the forgetting of old ones.
 
 use std::time::Duration;
 
-use streamgate_core::time::now_ms;
+use streamgate_core::{
+    ids::JobId,
+    time::{UnixMillis, now_ms},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::Queue;
-use crate::{Error, Metrics, jobs::Registry};
+use super::{MAX_ATTEMPTS, Queue, Schedules};
+use crate::{Error, Metrics, jobs::Registry, webhooks::Webhooks};
 
-/// Old jobs are forgotten this often, and a schedule is looked at least this often.
-const LONGEST_NAP: Duration = Duration::from_secs(60);
+/// Old jobs are forgotten this often.
+const PRUNE_EVERY_MS: i64 = 60_000;
+/// Schedules are looked at this often: another worker may have made one.
+const LONGEST_NAP: Duration = Duration::from_secs(5);
 const SHORTEST_NAP: Duration = Duration::from_millis(50);
 
 /// Fills a queue by the clock.
 #[derive(Debug, Clone)]
 pub struct Scheduler {
     queue: Queue,
+    schedules: Schedules,
+    webhooks: Webhooks,
     registry: Registry,
     metrics: Metrics,
 }
 
 impl Scheduler {
-    /// Queues what `registry` has a schedule for.
+    /// Queues what `registry` has an interval for, and what operators have scheduled.
     #[must_use]
-    pub const fn new(queue: Queue, registry: Registry, metrics: Metrics) -> Self {
-        Self { queue, registry, metrics }
+    pub fn new(queue: Queue, webhooks: Webhooks, registry: Registry, metrics: Metrics) -> Self {
+        Self { schedules: Schedules::new(queue.clone()), queue, webhooks, registry, metrics }
     }
 
     /// Works until `stop`.
@@ -32,12 +39,20 @@ impl Scheduler {
     /// # Errors
     /// When the database can't be used; nothing is lost, the times are stored.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        let mut pruned_ms = 0;
         loop {
             let mut next = i64::MAX;
             for (job_type, every) in self.registry.schedules() {
                 next = next.min(self.queue.tick(job_type, every, now_ms()).await?);
             }
-            self.metrics.pruned.inc_by(self.queue.prune(now_ms()).await?);
+            while self.schedules.fire_next(now_ms()).await? {}
+            next = next.min(self.schedules.next_time().await?.unwrap_or(i64::MAX));
+            self.metrics.oldest_queued_seconds.set(self.queue.oldest_wait(now_ms()).await?.as_secs_f64());
+            if now_ms() - pruned_ms >= PRUNE_EVERY_MS {
+                pruned_ms = now_ms();
+                self.metrics.pruned.inc_by(self.queue.prune(pruned_ms).await?);
+                self.webhooks.prune(pruned_ms).await?;
+            }
             let left = u64::try_from(next.saturating_sub(now_ms())).unwrap_or(0);
             let nap = Duration::from_millis(left).clamp(SHORTEST_NAP, LONGEST_NAP);
             tokio::select! {
@@ -45,5 +60,48 @@ impl Scheduler {
                 () = tokio::time::sleep(nap) => {}
             }
         }
+    }
+}
+
+impl Queue {
+    /// Queues a job of an interval when its time has come, unless the one before has not ended; says
+    /// when to look again.
+    ///
+    /// # Errors
+    /// When the database can't be used.
+    pub async fn tick(&self, job_type: &str, every: Duration, now: UnixMillis) -> Result<UnixMillis, Error> {
+        let following = now.saturating_add(i64::try_from(every.as_millis()).unwrap_or(i64::MAX));
+        let look = sqlx::query_scalar("SELECT next_ms FROM schedules WHERE name = $1").bind(job_type);
+        let next: Option<i64> = look.fetch_optional(self.database().pool()).await?;
+        // A shorter interval, or a clock set back, must not leave the schedule asleep.
+        if next.is_some_and(|next| next.min(following) > now) {
+            return Ok(next.unwrap_or(following).min(following));
+        }
+        let mut tx = self.database().begin().await?;
+        let claimed = sqlx::query(
+            "INSERT INTO schedules (name, next_ms) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET next_ms = excluded.next_ms \
+             WHERE schedules.next_ms <= $3 OR schedules.next_ms > excluded.next_ms",
+        )
+        .bind(job_type)
+        .bind(following)
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
+        if claimed.rows_affected() == 1 {
+            sqlx::query(
+                "INSERT INTO jobs (job_id, type, max_attempts, unique_key, create_ms, run_ms) VALUES ($1, $2, $3, $4, $5, $5) \
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(JobId::new().as_str())
+            .bind(job_type)
+            .bind(i64::from(MAX_ATTEMPTS))
+            .bind(format!("schedule:{job_type}"))
+            .bind(now)
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        self.wake();
+        Ok(following)
     }
 }

@@ -1,14 +1,24 @@
 //! The kinds of jobs there are: one file each, and one line in [`Registry::standard`].
 
+mod deliver_webhook;
+mod notify;
 mod sweep_uploads;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use streamgate_client::Mesh;
+use streamgate_core::Failure;
+use streamgate_proto::streamgate::worker::v1::job_params::Kind;
 
-use crate::Config;
+use crate::{
+    Config,
+    engine::{MAX_ATTEMPTS, Work, backoff},
+    webhooks::Webhooks,
+};
 
+pub use deliver_webhook::DeliverWebhook;
+pub use notify::{Notify, Relay};
 pub use sweep_uploads::{Sweep, SweepUploads};
 
 /// A kind of work. An attempt may be cut short at any await, and the same job may be tried again:
@@ -23,8 +33,34 @@ pub trait JobType: Send + Sync + 'static {
         None
     }
 
+    /// Attempts of a job that names no number.
+    fn max_attempts(&self) -> u32 {
+        MAX_ATTEMPTS
+    }
+
+    /// The wait after the attempt with this number, counted from 1.
+    fn wait_after(&self, attempt: u32) -> Duration {
+        backoff(attempt, &mut rand::rng())
+    }
+
+    /// Whether others are told how its jobs end.
+    fn is_announced(&self) -> bool {
+        true
+    }
+
+    /// Whether operators may queue it with these parameters; by default it takes none.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    fn check(&self, params: Option<&Kind>) -> Result<(), Failure> {
+        match params {
+            None => Ok(()),
+            Some(_) => Err(Failure::invalid_field("params", format!("a job of type {} takes none", self.name()))),
+        }
+    }
+
     /// One attempt: what it did, in a sentence, or why it could not.
-    async fn run(&self) -> Result<String, JobError>;
+    async fn run(&self, work: &Work) -> Result<String, JobError>;
 }
 
 /// Why an attempt did not succeed, in words that an operator may see.
@@ -46,10 +82,15 @@ pub struct Registry {
 
 impl Registry {
     /// Every kind of the project.
-    #[must_use]
-    pub fn standard(mesh: &Mesh, config: &Config) -> Self {
-        let sweep_interval = Duration::from_secs(u64::from(config.sweep_interval_seconds));
-        Self::default().with(SweepUploads::new(mesh.clone(), sweep_interval))
+    ///
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub fn standard(mesh: &Mesh, webhooks: &Webhooks, config: &Config) -> Result<Self, reqwest::Error> {
+        let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
+        Ok(Self::default()
+            .with(SweepUploads::new(mesh.clone(), seconds(config.sweep_interval_seconds)))
+            .with(DeliverWebhook::new(webhooks.clone()))
+            .with(Notify::new(Relay::new(&config.notify_url, &config.notify_token)?)))
     }
 
     /// The same with one more kind.
@@ -63,6 +104,18 @@ impl Registry {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Arc<dyn JobType>> {
         self.types.get(name).cloned()
+    }
+
+    /// The kind called `name`, if operators may queue it with these parameters.
+    ///
+    /// # Errors
+    /// Which field is wrong.
+    pub fn checked(&self, name: &str, params: Option<&Kind>) -> Result<Arc<dyn JobType>, Failure> {
+        let known = self
+            .get(name)
+            .ok_or_else(|| Failure::invalid_field("type", format!("must be one of: {}", self.names().join(", "))))?;
+        known.check(params)?;
+        Ok(known)
     }
 
     /// The names of all kinds, in order.

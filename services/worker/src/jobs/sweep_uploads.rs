@@ -8,6 +8,7 @@ use streamgate_core::Failure;
 use streamgate_proto::streamgate::upload::v1::SweepUploadsRequest;
 
 use super::{JobError, JobType};
+use crate::engine::Work;
 
 /// Uploads of one call: small enough to end within its deadline.
 const BATCH: u32 = 100;
@@ -55,7 +56,7 @@ impl<S: Sweep> JobType for SweepUploads<S> {
         Some(self.interval)
     }
 
-    async fn run(&self) -> Result<String, JobError> {
+    async fn run(&self, _: &Work) -> Result<String, JobError> {
         let mut ended = 0_u64;
         for _ in 0..MAX_BATCHES {
             let (expired, more) = self.uploads.sweep(BATCH).await.map_err(|failure| JobError::Retry(say(&failure, ended)))?;

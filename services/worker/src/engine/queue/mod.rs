@@ -1,0 +1,189 @@
+//! The durable queue. Every call takes the time, so that a test can be at any moment.
+//!
+//! [`submit`] puts jobs in, [`claim`] takes them out under leases, [`settle`] writes how they ended,
+//! [`again`] brings dead ones back.
+
+mod again;
+mod claim;
+mod settle;
+mod submit;
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::AnyConnection;
+use streamgate_core::{ServiceName, ids::JobId, page::Page, time::UnixMillis};
+use streamgate_store::{Database, Outbox};
+use tokio::sync::Notify;
+
+use super::rows::{Job, JobRow, State};
+use crate::Error;
+
+pub use claim::{CLAIM_QUERIES, Claim};
+pub use settle::{End, Ended};
+pub use submit::Submit;
+
+macro_rules! select_jobs {
+    ($tail:literal) => {
+        concat!("SELECT ", $crate::engine::rows::job_columns!(), " FROM jobs ", $tail)
+    };
+}
+use select_jobs;
+
+/// One page of jobs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobPage {
+    /// The jobs, newest first.
+    pub jobs: Vec<Job>,
+    /// Token of the next page; empty on the last one.
+    pub next_page_token: String,
+}
+
+/// Which jobs a list holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only those in this state.
+    pub state: Option<State>,
+    /// Only those of this type; empty for all.
+    pub job_type: String,
+}
+
+/// Jobs in a database.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    db: Database,
+    outbox: Outbox,
+    changed: Arc<Notify>,
+}
+
+impl Queue {
+    /// Over an open database.
+    #[must_use]
+    pub fn new(db: Database) -> Self {
+        let outbox = Outbox::new(db.clone(), ServiceName::Worker);
+        Self { db, outbox, changed: Arc::new(Notify::new()) }
+    }
+
+    /// The database beneath.
+    #[must_use]
+    pub const fn database(&self) -> &Database {
+        &self.db
+    }
+
+    /// The events of this service.
+    #[must_use]
+    pub const fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Ends when a job was queued or called off since the last look.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Lets a worker look at once.
+    pub fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// When the next job may run, if one waits.
+    ///
+    /// # Errors
+    /// When the database can't be used.
+    pub async fn next_due(&self) -> Result<Option<UnixMillis>, Error> {
+        Ok(sqlx::query_scalar("SELECT min(run_ms) FROM jobs WHERE state = 1").fetch_one(self.db.pool()).await?)
+    }
+
+    /// Calls a job off, waiting or running. Repeating is success.
+    ///
+    /// # Errors
+    /// When there is no such job, or it ended otherwise.
+    pub async fn cancel(&self, id: &JobId, now: UnixMillis) -> Result<Job, Error> {
+        let mut tx = self.db.begin().await?;
+        let job = find(&mut tx, id.as_str()).await?;
+        match job.state {
+            State::Cancelled => return Ok(job),
+            State::Succeeded | State::Failed => return Err(Error::Ended(job.job_id)),
+            State::Queued | State::Running => {}
+        }
+        // A new fence: whatever the worker says from now on is too late.
+        sqlx::query(
+            "UPDATE jobs SET state = 5, fence = fence + 1, message = 'cancelled', end_ms = $2, lease_ms = 0, \
+             expire_ms = $2 + CASE WHEN keep_ms = 0 THEN $3 ELSE keep_ms END WHERE job_id = $1",
+        )
+        .bind(id.as_str())
+        .bind(now)
+        .bind(settle::kept_ms(State::Cancelled))
+        .execute(&mut *tx)
+        .await?;
+        let job = find(&mut tx, id.as_str()).await?;
+        tx.commit().await?;
+        self.wake();
+        Ok(job)
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn get(&self, id: &JobId) -> Result<Job, Error> {
+        find(&mut *self.db.pool().acquire().await?, id.as_str()).await
+    }
+
+    /// Jobs, newest first.
+    ///
+    /// # Errors
+    /// When the page is not one of this list.
+    pub async fn list(&self, size: u32, token: &str, filter: &Filter) -> Result<JobPage, Error> {
+        let mark = format!("jobs {filter:?}");
+        let page = Page::parse(size, token, &mark)?;
+        // Each shape has an index of its own.
+        let query = match (filter.state, filter.job_type.is_empty()) {
+            (None, true) => select_jobs!("WHERE job_id < $1 ORDER BY job_id DESC LIMIT $2"),
+            (Some(_), true) => select_jobs!("WHERE job_id < $1 AND state = $3 ORDER BY job_id DESC LIMIT $2"),
+            (None, false) => select_jobs!("WHERE job_id < $1 AND type = $3 ORDER BY job_id DESC LIMIT $2"),
+            (Some(_), false) => select_jobs!("WHERE job_id < $1 AND type = $4 AND state = $3 ORDER BY job_id DESC LIMIT $2"),
+        };
+        // Sorts behind every id.
+        let after = page.after.clone().unwrap_or_else(|| "~".to_owned());
+        let mut query = sqlx::query_as::<_, JobRow>(query).bind(after).bind(i64::from(page.size) + 1);
+        if let Some(state) = filter.state {
+            query = query.bind(state as i64);
+        }
+        if !filter.job_type.is_empty() {
+            query = query.bind(&filter.job_type);
+        }
+        let rows = query.fetch_all(self.db.pool()).await?;
+        let jobs = rows.into_iter().map(Job::try_from).collect::<Result<Vec<_>, _>>()?;
+        let (jobs, next_page_token) = page.cut(jobs, |job| job.job_id.clone(), &mark);
+        Ok(JobPage { jobs, next_page_token })
+    }
+
+    /// How long the job has waited that is due for longest; nothing when none is due.
+    ///
+    /// # Errors
+    /// When the database can't be used.
+    pub async fn oldest_wait(&self, now: UnixMillis) -> Result<Duration, Error> {
+        let oldest = self.next_due().await?.map_or(0, |due| now.saturating_sub(due).max(0));
+        Ok(Duration::from_millis(u64::try_from(oldest).unwrap_or(0)))
+    }
+
+    /// Forgets jobs whose time is over; says how many.
+    ///
+    /// # Errors
+    /// When the database can't be used.
+    pub async fn prune(&self, now: UnixMillis) -> Result<u64, Error> {
+        let mut tx = self.db.begin().await?;
+        let gone = sqlx::query("DELETE FROM jobs WHERE expire_ms < $1").bind(now).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(gone.rows_affected())
+    }
+}
+
+async fn find(connection: &mut AnyConnection, id: &str) -> Result<Job, Error> {
+    let row: Option<JobRow> = sqlx::query_as(select_jobs!("WHERE job_id = $1")).bind(id).fetch_optional(connection).await?;
+    row.ok_or_else(|| Error::UnknownJob(id.to_owned()))?.try_into()
+}
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
