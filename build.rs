@@ -30,11 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let set = prost_types::FileDescriptorSet::decode(described.as_slice())?;
     let mut config = tonic_prost_build::Config::new();
-    config.bytes([
-        ".streamgate.upload.v1",
-        ".streamgate.streaming.v1.ReadAssetResponse",
-        ".streamgate.cache.v1",
-    ]);
+    config.bytes([".streamgate.upload.v1", ".streamgate.streaming.v1.ReadAssetResponse", ".streamgate.cache.v1"]);
     tonic_prost_build::configure().include_file("streamgate.rs").compile_fds_with_config(set, config)?;
     Ok(())
 }

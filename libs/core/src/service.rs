@@ -89,7 +89,11 @@ impl ServiceName {
             Self::Cache => &["streamgate.cache.v1.CacheService"],
             Self::Auth => &["streamgate.auth.v1.AuthService"],
             Self::Worker => &["streamgate.worker.v1.WorkerService", "streamgate.worker.v1.WebhookService"],
-            Self::Monitor => &["streamgate.monitor.v1.MonitorService", "streamgate.audit.v1.AuditService", "streamgate.events.v1.EventAdminService"],
+            Self::Monitor => &[
+                "streamgate.monitor.v1.MonitorService",
+                "streamgate.audit.v1.AuditService",
+                "streamgate.events.v1.EventAdminService",
+            ],
         }
     }
 

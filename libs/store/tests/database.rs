@@ -66,9 +66,10 @@ async fn keeps_the_contract(place: &Place) {
 
 async fn every_type_reads_back(place: &Place) {
     type Row = (i64, Option<String>, Option<i64>, Option<f64>, Option<Vec<u8>>);
+    type Given<'a> = (&'a str, Option<i64>, Option<f64>, Option<&'a [u8]>);
     let db = place.open("types").await;
     let body: Vec<u8> = (0..=255).collect();
-    let rows: [(&str, Option<i64>, Option<f64>, Option<&[u8]>); 4] = [
+    let rows: [Given<'_>; 4] = [
         ("all", Some(i64::MIN), Some(0.1), Some(&body)),
         ("none", None, None, None),
         ("empty", Some(i64::MAX), Some(f64::MAX), Some(&[])),

@@ -12,6 +12,9 @@ use crate::{CliError, cli::Server};
 /// How long one call may take. A chunk of an upload has to fit in on a slow line.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Why an upload is refused while an earlier call still works on it; trying again helps.
+const BUSY: &str = "upload_busy";
+
 /// The edge, and who calls it.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
@@ -82,6 +85,9 @@ pub(crate) async fn accepted(answer: Response) -> Result<Response, CliError> {
     }
     let problem = answer.json::<Problem>().await.unwrap_or_default();
     let sentence = problem.sentence(status);
+    if problem.reason == BUSY {
+        return Err(CliError::Unavailable(sentence));
+    }
     Err(match status {
         StatusCode::UNAUTHORIZED => CliError::Refused(format!("{sentence} (give an API key with --key or STREAMGATE_API_KEY)")),
         StatusCode::FORBIDDEN => CliError::Refused(sentence),

@@ -25,9 +25,18 @@ pub(crate) enum Command {
     /// Make API keys for machines.
     #[command(subcommand)]
     Apikey(ApiKey),
-    /// Ask what a gate says of an account.
+    /// See your titles.
+    #[command(subcommand)]
+    Contents(Contents),
+    /// Set a title's gate, or ask what a gate says of an account.
     #[command(subcommand)]
     Gate(Gate),
+    /// See the playback sessions of your account, and end them.
+    #[command(subcommand)]
+    Sessions(Sessions),
+    /// See the transcode jobs of your titles.
+    #[command(subcommand)]
+    Jobs(Jobs),
     /// Open playback of a title and print its URLs.
     #[command(after_help = PLAY_HELP)]
     Play(Play),
@@ -116,8 +125,54 @@ pub(crate) enum Role {
     Operator,
 }
 
+/// Which part of a list is shown, and how.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Show so many at the most.
+    #[arg(long, default_value_t = 25, value_name = "N")]
+    pub limit: usize,
+    /// Print each as one line of JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Contents {
+    /// List your titles, newest first: id, status, playback id, title.
+    #[command(after_help = "Example:\n  streamgate contents list --limit 100")]
+    List(List),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sessions {
+    /// List sessions, newest first: id, state, playback id. An operator sees all.
+    List(List),
+    /// End a session: its player gets nothing more.
+    #[command(after_help = "Example:\n  streamgate sessions end ses_0123456789abcdef0123456789abcdef")]
+    End(EndSession),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EndSession {
+    /// The session.
+    pub session_id: String,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Jobs {
+    /// List transcode jobs, newest first: id, state, content id.
+    List(List),
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Gate {
+    /// Set who may watch a title. It counts at once, also for those who are watching.
+    #[command(after_help = GATE_SET_HELP)]
+    Set(SetGate),
     /// Show the answer of a gate for an account, rule by rule.
     #[command(after_help = GATE_HELP)]
     Explain(ExplainGate),
@@ -129,6 +184,22 @@ Examples:
   streamgate gate explain --gate gate.json --account 0x…
 
 Ends with 0 when granted, 77 when denied, 69 when a chain can't be read.";
+
+const GATE_SET_HELP: &str = "\
+Examples:
+  streamgate gate set cnt_0123456789abcdef0123456789abcdef gate.json
+  streamgate gate set cnt_0123456789abcdef0123456789abcdef '{\"signed_in\":{}}'";
+
+#[derive(Debug, Args)]
+pub(crate) struct SetGate {
+    /// The title.
+    pub content_id: String,
+    /// A gate as JSON, or a file that holds one.
+    #[arg(value_name = "JSON|FILE")]
+    pub gate: String,
+    #[command(flatten)]
+    pub server: Server,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainGate {

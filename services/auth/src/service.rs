@@ -10,7 +10,7 @@ use streamgate_core::{
 };
 use streamgate_proto::streamgate::auth::v1::auth_service_server::AuthServiceServer;
 use streamgate_runtime::{Boot, BoxError, CancellationToken, OnFailure, Service};
-use streamgate_store::{Database, Migrations};
+use streamgate_store::Migrations;
 
 use crate::{Config, Error, Handler, LocalAuthenticator, Metrics, engine::Engine, origins::Origins};
 
@@ -38,7 +38,7 @@ impl streamgate_runtime::App for App {
 
         // 2. The database, with the keys that tokens are signed with: nobody else may read it.
         let path = boot.common.database_path(ServiceName::Auth);
-        let db = Database::open(&path, &MIGRATIONS).await?;
+        let db = boot.database(&MIGRATIONS).await?;
         keep_private(&path)?;
 
         // 3. The behaviour and its RPCs.

@@ -34,12 +34,12 @@ impl streamgate_runtime::App for App {
 
         // 3. With it, what all instances share. It may be away: calls are refused until it is back.
         let store = RedisCache::new(&boot.common.redis, metrics)?;
-        let (listener, checked) = (store.clone(), store.clone());
+        let (listener, checked, stop) = (store.clone(), store.clone(), boot.stop.clone());
         Ok(serve(Arc::new(store), boot.stop)
             .task("news", OnFailure::LogAndRestart, move || {
-                let listener = listener.clone();
+                let (listener, stop) = (listener.clone(), stop.clone());
                 async move {
-                    listener.listen().await;
+                    stop.run_until_cancelled(listener.listen()).await;
                     Ok::<(), Error>(())
                 }
             })

@@ -1,7 +1,11 @@
 //! Strict forms of the requests: wire types become these at the edge, once.
 
-use std::str::FromStr;
+use std::{
+    collections::{BTreeMap, HashMap},
+    str::FromStr,
+};
 
+use prost::Message as _;
 use streamgate_core::{
     Failure, FieldViolation,
     gate::Gate,
@@ -19,10 +23,14 @@ pub const MAX_DESCRIPTION_CHARS: usize = 5_000;
 pub const MAX_TAGS: usize = 32;
 /// Characters of a tag at the most.
 pub const MAX_TAG_CHARS: usize = 64;
+/// Attributes of a title at the most.
+pub const MAX_ATTRIBUTES: usize = 32;
+/// Characters of an attribute's name at the most.
+pub const MAX_ATTRIBUTE_NAME: usize = 64;
+/// Characters of an attribute's value at the most.
+pub const MAX_ATTRIBUTE_VALUE: usize = 500;
 /// Bytes of a request id at the most; callers send a UUID or an id of ours.
 pub const MAX_REQUEST_ID_BYTES: usize = 128;
-/// Characters of a search at the most.
-pub const MAX_QUERY_CHARS: usize = 200;
 
 /// Make a title.
 #[derive(Debug, Clone)]
@@ -33,6 +41,8 @@ pub struct CreateContent {
     pub description: String,
     /// Without repeats.
     pub tags: Vec<String>,
+    /// The owner's own names and values.
+    pub attributes: BTreeMap<String, String>,
     /// Who may play, if anybody but the owner.
     pub gate: Option<Gate>,
     /// Makes repeating safe.
@@ -52,8 +62,16 @@ pub struct UpdateContent {
     pub description: Option<String>,
     /// New tags, if any.
     pub tags: Option<Vec<String>>,
+    /// New attributes, if any.
+    pub attributes: Option<BTreeMap<String, String>>,
     /// The revision the caller has seen.
     pub expected_revision: Option<u64>,
+    /// The etag the caller has seen.
+    pub etag: Option<String>,
+    /// Makes repeating safe.
+    pub request_id: Option<String>,
+    /// The request as it came, to tell it from another with the same id.
+    pub asked: Vec<u8>,
 }
 
 impl TryFrom<pb::CreateContentRequest> for CreateContent {
@@ -65,6 +83,7 @@ impl TryFrom<pb::CreateContentRequest> for CreateContent {
             title: one_line("title", &request.title, MAX_TITLE_CHARS, &mut fields),
             description: text("description", &request.description, &mut fields),
             tags: tags("tags", &request.tags, &mut fields),
+            attributes: attributes(request.attributes, &mut fields),
             gate: gate_into(request.gate, &mut fields),
             request_id: request_id(request.request_id, &mut fields),
             status: first_status(&request.status, &mut fields),
@@ -76,19 +95,55 @@ impl TryFrom<pb::CreateContentRequest> for CreateContent {
 impl TryFrom<pb::UpdateContentRequest> for UpdateContent {
     type Error = Failure;
 
-    fn try_from(request: pb::UpdateContentRequest) -> Result<Self, Failure> {
+    fn try_from(mut request: pb::UpdateContentRequest) -> Result<Self, Failure> {
         let mut fields = Vec::new();
-        let content_id = content_id(&request.content_id);
-        let command = (
-            request.title.map(|title| one_line("title", &title, MAX_TITLE_CHARS, &mut fields)),
-            request.description.map(|words| text("description", &words, &mut fields)),
-            request.tags.map(|list| tags("tags.values", &list.values, &mut fields)),
-        );
-        refuse(fields)?;
-        let (title, description, tags) = command;
-        let expected_revision = Some(request.expected_revision).filter(|revision| *revision != 0);
-        Ok(Self { content_id: content_id?, title, description, tags, expected_revision })
+        let asked = canonical(&request);
+        apply_mask(&mut request, &mut fields);
+        let mask = request.update_mask.take();
+        let replaces =
+            |path: &str, is_given: bool| mask.as_ref().map_or(is_given, |mask| mask.paths.iter().any(|named| named == path));
+        let new_tags = replaces("tags", !request.tags.is_empty());
+        let new_attributes = replaces("attributes", !request.attributes.is_empty());
+        let command = Self {
+            content_id: content_id(&request.content_id)?,
+            title: request.title.map(|title| one_line("title", &title, MAX_TITLE_CHARS, &mut fields)),
+            description: request.description.map(|words| text("description", &words, &mut fields)),
+            tags: new_tags.then(|| tags("tags", &request.tags, &mut fields)),
+            attributes: new_attributes.then(|| attributes(request.attributes, &mut fields)),
+            expected_revision: Some(request.expected_revision).filter(|revision| *revision != 0),
+            etag: Some(request.etag).filter(|etag| !etag.is_empty()),
+            request_id: request_id(request.request_id, &mut fields),
+            asked,
+        };
+        refuse(fields).map(|()| command)
     }
+}
+
+/// Fields that an update mask may name.
+const MASKED: [&str; 4] = ["title", "description", "tags", "attributes"];
+
+/// Keeps what the mask names and empties what it names and is not given. `*` names everything.
+fn apply_mask(request: &mut pb::UpdateContentRequest, fields: &mut Vec<FieldViolation>) {
+    let Some(mask) = &mut request.update_mask else { return };
+    if mask.paths.iter().any(|path| path == "*") {
+        mask.paths = MASKED.map(str::to_owned).to_vec();
+    }
+    for unknown in mask.paths.iter().filter(|path| !MASKED.contains(&path.as_str())) {
+        let known = MASKED.join(", ");
+        fields.push(FieldViolation::new("update_mask", format!("{unknown:?} can't be changed; name some of {known}, or *")));
+    }
+    let names = |path: &str| mask.paths.iter().any(|named| named == path);
+    request.title = names("title").then(|| request.title.take().unwrap_or_default());
+    request.description = names("description").then(|| request.description.take().unwrap_or_default());
+}
+
+/// A request as bytes, the same for the same request: a map has no order of its own on the wire.
+fn canonical(request: &pb::UpdateContentRequest) -> Vec<u8> {
+    let attributes: BTreeMap<&String, &String> = request.attributes.iter().collect();
+    let rest = pb::UpdateContentRequest { attributes: HashMap::new(), request_id: String::new(), ..request.clone() };
+    let mut bytes = rest.encode_to_vec();
+    bytes.extend(format!("{attributes:?}").into_bytes());
+    bytes
 }
 
 /// The id of a title.
@@ -132,29 +187,6 @@ fn gate_into(rule: Option<Rule>, fields: &mut Vec<FieldViolation>) -> Option<Gat
     }
 }
 
-/// A status filter; empty means none.
-///
-/// # Errors
-/// When it is no status.
-pub fn status_filter(word: &str) -> Result<Option<Status>, Failure> {
-    if word.is_empty() {
-        return Ok(None);
-    }
-    word.parse().map(Some).map_err(|bad: crate::engine::BadStatus| Failure::invalid_field("status", bad.to_string()))
-}
-
-/// The words of a search.
-///
-/// # Errors
-/// When there are none, or too many.
-pub fn search_query(query: &str) -> Result<String, Failure> {
-    let query = query.trim();
-    if query.is_empty() || query.chars().count() > MAX_QUERY_CHARS {
-        return Err(Failure::invalid_field("query", format!("must be 1 to {MAX_QUERY_CHARS} characters")));
-    }
-    Ok(query.to_owned())
-}
-
 fn first_status(word: &str, fields: &mut Vec<FieldViolation>) -> Status {
     match word {
         "" | "waiting" => Status::Waiting,
@@ -164,6 +196,16 @@ fn first_status(word: &str, fields: &mut Vec<FieldViolation>) -> Status {
             Status::Waiting
         }
     }
+}
+
+/// The id of a request that may come again.
+///
+/// # Errors
+/// When it is too long, or no plain text.
+pub fn repeatable(id: String) -> Result<Option<String>, Failure> {
+    let mut fields = Vec::new();
+    let id = request_id(id, &mut fields);
+    refuse(fields).map(|()| id)
 }
 
 fn request_id(id: String, fields: &mut Vec<FieldViolation>) -> Option<String> {
@@ -211,6 +253,26 @@ fn tags(field: &str, given: &[String], fields: &mut Vec<FieldViolation>) -> Vec<
     kept
 }
 
-fn refuse(fields: Vec<FieldViolation>) -> Result<(), Failure> {
+fn attributes(given: HashMap<String, String>, fields: &mut Vec<FieldViolation>) -> BTreeMap<String, String> {
+    if given.len() > MAX_ATTRIBUTES {
+        fields.push(FieldViolation::new("attributes", format!("must be at most {MAX_ATTRIBUTES} names")));
+        return BTreeMap::new();
+    }
+    let given: BTreeMap<String, String> = given.into_iter().collect();
+    let is_name_char = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-' | b'.');
+    for (name, value) in &given {
+        if !(1..=MAX_ATTRIBUTE_NAME).contains(&name.len()) || !name.bytes().all(is_name_char) {
+            let rule = format!("a name must be 1 to {MAX_ATTRIBUTE_NAME} of a-z, 0-9, '_', '-' and '.'");
+            fields.push(FieldViolation::new("attributes", rule));
+        } else if value.chars().count() > MAX_ATTRIBUTE_VALUE || value.chars().any(char::is_control) {
+            let rule = format!("must be at most {MAX_ATTRIBUTE_VALUE} characters without control characters");
+            fields.push(FieldViolation::new(format!("attributes.{name}"), rule));
+        }
+    }
+    given
+}
+
+/// Refuses a request whose fields are wrong.
+pub(crate) fn refuse(fields: Vec<FieldViolation>) -> Result<(), Failure> {
     if fields.is_empty() { Ok(()) } else { Err(Failure::invalid(fields)) }
 }

@@ -23,6 +23,9 @@ pub enum Error {
         /// What it is.
         actual: u64,
     },
+    /// The same, told by an etag.
+    #[error("the title has changed since this etag was given; read it again")]
+    EtagMismatch,
     /// The same request id came with another body.
     #[error("this request_id was used for another request")]
     RequestIdReused,
@@ -57,6 +60,7 @@ impl Error {
             Self::UnknownContent(_) | Self::UnknownPlaybackId(_) => ErrorKind::NotFound,
             Self::Refused(failure) => failure.kind,
             Self::RevisionConflict { .. } => ErrorKind::Aborted,
+            Self::EtagMismatch => ErrorKind::FailedPrecondition,
             Self::RequestIdReused => ErrorKind::AlreadyExists,
             Self::TooManyPlaybackIds(_) => ErrorKind::ResourceExhausted,
             Self::NoOwner => ErrorKind::Unauthenticated,
@@ -70,6 +74,7 @@ impl Error {
             Self::UnknownContent(_) => "content_unknown",
             Self::UnknownPlaybackId(_) => "playback_id_unknown",
             Self::RevisionConflict { .. } => "revision_conflict",
+            Self::EtagMismatch => "etag_mismatch",
             Self::RequestIdReused => "request_id_reused",
             Self::TooManyPlaybackIds(_) => "too_many_playback_ids",
             Self::NoOwner => "credentials_missing",

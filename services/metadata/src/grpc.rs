@@ -1,15 +1,13 @@
 //! Decode, call, encode.
 
 use streamgate_core::{Caller, time::to_timestamp};
-use streamgate_proto::streamgate::{
-    gate::v1::Rule,
-    metadata::v1::{self as pb, metadata_service_server::MetadataService},
-};
+use streamgate_proto::streamgate::metadata::v1::{self as pb, metadata_service_server::MetadataService};
 use tonic::{Request, Response, Status};
 
 use crate::{
     Error, command,
-    engine::{Content, ContentPage, Engine, StoredGate},
+    engine::{Engine, List, Search},
+    wire,
 };
 
 /// The service as gRPC sees it.
@@ -35,14 +33,14 @@ impl MetadataService for Handler {
         let caller = Caller::of(&request)?;
         let command = command::CreateContent::try_from(request.into_inner())?;
         let content = self.engine.create(&caller, command).await?;
-        Ok(Response::new(pb::CreateContentResponse { content: Some(encode(content)?) }))
+        Ok(Response::new(pb::CreateContentResponse { content: Some(content.try_into()?) }))
     }
 
     async fn get_content(&self, request: Request<pb::GetContentRequest>) -> Result<Response<pb::GetContentResponse>, Status> {
         let caller = Caller::of(&request)?;
         let id = command::content_id(&request.into_inner().content_id)?;
         let content = self.engine.get(&caller, &id).await?;
-        Ok(Response::new(pb::GetContentResponse { content: Some(encode(content)?) }))
+        Ok(Response::new(pb::GetContentResponse { content: Some(content.try_into()?) }))
     }
 
     async fn update_content(
@@ -52,7 +50,7 @@ impl MetadataService for Handler {
         let caller = Caller::of(&request)?;
         let command = command::UpdateContent::try_from(request.into_inner())?;
         let content = self.engine.update(&caller, command).await?;
-        Ok(Response::new(pb::UpdateContentResponse { content: Some(encode(content)?) }))
+        Ok(Response::new(pb::UpdateContentResponse { content: Some(content) }))
     }
 
     async fn delete_content(
@@ -60,9 +58,28 @@ impl MetadataService for Handler {
         request: Request<pb::DeleteContentRequest>,
     ) -> Result<Response<pb::DeleteContentResponse>, Status> {
         let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let id = command::content_id(&request.content_id)?;
+        let purge_ms = self.engine.delete(&caller, &id, expected(&request.etag)).await?;
+        Ok(Response::new(pb::DeleteContentResponse { purge_time: Some(to_timestamp(purge_ms)) }))
+    }
+
+    async fn undelete_content(
+        &self,
+        request: Request<pb::UndeleteContentRequest>,
+    ) -> Result<Response<pb::UndeleteContentResponse>, Status> {
+        let caller = Caller::of(&request)?;
         let id = command::content_id(&request.into_inner().content_id)?;
-        self.engine.delete(&caller, &id).await?;
-        Ok(Response::new(pb::DeleteContentResponse {}))
+        let content = self.engine.undelete(&caller, &id).await?;
+        Ok(Response::new(pb::UndeleteContentResponse { content: Some(content.try_into()?) }))
+    }
+
+    async fn purge_contents(
+        &self,
+        request: Request<pb::PurgeContentsRequest>,
+    ) -> Result<Response<pb::PurgeContentsResponse>, Status> {
+        let (purged, more) = self.engine.purge(request.into_inner().limit).await?;
+        Ok(Response::new(pb::PurgeContentsResponse { purged, more }))
     }
 
     async fn list_contents(
@@ -71,10 +88,12 @@ impl MetadataService for Handler {
     ) -> Result<Response<pb::ListContentsResponse>, Status> {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let status = command::status_filter(&request.status)?;
-        let page = self.engine.list(&caller, request.page_size, &request.page_token, status).await?;
-        let (contents, next_page_token) = encode_page(page)?;
-        Ok(Response::new(pb::ListContentsResponse { contents, next_page_token }))
+        let list = List::try_from(&request)?;
+        let page = self.engine.list(&caller, request.page_size, &request.page_token, &list).await?;
+        Ok(Response::new(pb::ListContentsResponse {
+            contents: wire::contents(page.contents)?,
+            next_page_token: page.next_page_token,
+        }))
     }
 
     async fn search_contents(
@@ -83,16 +102,20 @@ impl MetadataService for Handler {
     ) -> Result<Response<pb::SearchContentsResponse>, Status> {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let words = command::search_query(&request.query)?;
-        let page = self.engine.search(&caller, &words, request.page_size, &request.page_token).await?;
-        let (contents, next_page_token) = encode_page(page)?;
-        Ok(Response::new(pb::SearchContentsResponse { contents, next_page_token }))
+        let search = Search::try_from(&request)?;
+        let page = self.engine.search(&caller, request.page_size, &request.page_token, &search).await?;
+        Ok(Response::new(pb::SearchContentsResponse {
+            contents: wire::contents(page.contents)?,
+            next_page_token: page.next_page_token,
+            facets: page.facets.into_iter().map(wire::facet).collect(),
+            corrected: page.is_corrected,
+        }))
     }
 
     async fn get_gate(&self, request: Request<pb::GetGateRequest>) -> Result<Response<pb::GetGateResponse>, Status> {
         let caller = Caller::of(&request)?;
         let id = command::content_id(&request.into_inner().content_id)?;
-        let (gate, gate_hash) = encode_gate(self.engine.get(&caller, &id).await?.gate)?;
+        let (gate, gate_hash) = wire::gate(self.engine.get(&caller, &id).await?.gate)?;
         Ok(Response::new(pb::GetGateResponse { gate, gate_hash }))
     }
 
@@ -101,7 +124,7 @@ impl MetadataService for Handler {
         let request = request.into_inner();
         let id = command::content_id(&request.content_id)?;
         let gate = command::gate(request.gate)?;
-        let (gate, gate_hash) = encode_gate(self.engine.set_gate(&caller, &id, gate).await?)?;
+        let (gate, gate_hash) = wire::gate(self.engine.set_gate(&caller, &id, gate, expected(&request.etag)).await?)?;
         Ok(Response::new(pb::SetGateResponse { gate, gate_hash }))
     }
 
@@ -113,8 +136,9 @@ impl MetadataService for Handler {
         let request = request.into_inner();
         let id = command::content_id(&request.content_id)?;
         let gate = command::gate(request.gate)?;
-        let playback_id = self.engine.create_playback_id(&caller, &id, gate).await?;
-        Ok(Response::new(pb::CreatePlaybackIdResponse { playback_id: playback_id.into() }))
+        let request_id = command::repeatable(request.request_id)?;
+        let playback_id = self.engine.create_playback_id(&caller, &id, gate, request_id.as_deref()).await?;
+        Ok(Response::new(pb::CreatePlaybackIdResponse { playback_id }))
     }
 
     async fn delete_playback_id(
@@ -150,7 +174,7 @@ impl MetadataService for Handler {
     ) -> Result<Response<pb::ResolvePlaybackResponse>, Status> {
         let id = public_id(&request.into_inner().playback_id)?;
         let found = self.engine.resolve(&id).await?;
-        let (gate, gate_hash) = encode_gate(found.gate)?;
+        let (gate, gate_hash) = wire::gate(found.gate)?;
         Ok(Response::new(pb::ResolvePlaybackResponse {
             content_id: found.content_id,
             owner: found.owner,
@@ -168,40 +192,7 @@ fn public_id(text: &str) -> Result<streamgate_core::ids::PlaybackId, Error> {
     text.parse().map_err(|_| Error::UnknownPlaybackId(text.chars().take(64).collect()))
 }
 
-fn encode_page(page: ContentPage) -> Result<(Vec<pb::Content>, String), Error> {
-    let contents = page.contents.into_iter().map(encode).collect::<Result<_, _>>()?;
-    Ok((contents, page.next_page_token))
-}
-
-fn encode_gate(gate: Option<StoredGate>) -> Result<(Option<Rule>, String), Error> {
-    match gate {
-        Some(stored) => Ok((Some(stored.rule()?), stored.hash)),
-        None => Ok((None, String::new())),
-    }
-}
-
-fn encode(content: Content) -> Result<pb::Content, Error> {
-    let stage = content.stage;
-    let (gate, gate_hash) = encode_gate(content.gate)?;
-    let is_errored = !stage.error_reason.is_empty();
-    Ok(pb::Content {
-        content_id: content.content_id,
-        owner: content.owner,
-        title: content.title,
-        description: content.description,
-        tags: content.tags,
-        status: stage.status.to_string(),
-        progress: stage.progress,
-        playable: stage.playable,
-        playback_ids: content.playback_ids,
-        gate,
-        gate_hash,
-        error: is_errored.then_some(pb::ContentError { reason: stage.error_reason, detail: stage.error_detail }),
-        duration_ms: stage.duration_ms,
-        width: stage.width,
-        height: stage.height,
-        create_time: Some(to_timestamp(content.create_ms)),
-        update_time: Some(to_timestamp(content.update_ms)),
-        revision: content.revision,
-    })
+/// An etag that must hold; an empty one is none.
+fn expected(etag: &str) -> Option<&str> {
+    (!etag.is_empty()).then_some(etag)
 }

@@ -10,7 +10,9 @@ pub mod engine;
 mod error;
 mod grpc;
 mod metrics;
+mod query;
 mod service;
+mod wire;
 
 pub use config::Config;
 pub use error::Error;

@@ -29,6 +29,8 @@ pub struct Metrics {
     pub created: Counter,
     /// Titles deleted.
     pub deleted: Counter,
+    /// Titles ended for good.
+    pub purged: Counter,
     /// Searches answered.
     pub searches: Counter,
     /// Gates set or taken away.
@@ -44,6 +46,7 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("metadata_contents_created", "Titles made", self.created.clone());
         registry.register("metadata_contents_deleted", "Titles deleted", self.deleted.clone());
+        registry.register("metadata_contents_purged", "Titles ended for good", self.purged.clone());
         registry.register("metadata_searches", "Searches answered", self.searches.clone());
         registry.register("metadata_gate_changes", "Gates set or taken away", self.gate_changes.clone());
         registry.register("metadata_status_transitions", "Titles that came to a status", self.transitions.clone());

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::metadata::v1::metadata_service_server::MetadataServiceServer;
-use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
-use streamgate_store::{Database, Migrations, Outbox, event_server};
+use streamgate_runtime::{Boot, BoxError, CancellationToken, OnFailure, Service};
+use streamgate_store::{Migrations, Outbox, event_server};
 
-use crate::{Config, Handler, Metrics, engine::Engine};
+use crate::{
+    Config, Error, Handler, Metrics,
+    engine::{Changes, Engine},
+};
 
 /// Schema of the database, step by step.
 pub static MIGRATIONS: Migrations = streamgate_store::migrations!();
@@ -28,16 +31,29 @@ impl streamgate_runtime::App for App {
         boot.metrics.registry(|registry| metrics.register(registry));
 
         // 2. The database and what leaves it.
-        let path = boot.common.database_path(ServiceName::Metadata);
-        let db = Database::open(&path, &MIGRATIONS).await?;
+        let db = boot.database(&MIGRATIONS).await?;
         let outbox = Outbox::new(db.clone(), ServiceName::Metadata);
 
         // 3. The behaviour, its RPCs, and the events it hears.
-        let engine = Engine::new(db, outbox.clone(), metrics, boot.config);
+        let (changes, tell) = Changes::told(boot.mesh.clone());
+        let engine = Engine::new(db, outbox.clone(), metrics, boot.config, changes);
+        let (indexer, stop, stopped) = (engine.clone(), boot.stop.clone(), boot.stop.clone());
         Ok(Service::new()
             .grpc(MetadataServiceServer::new(Handler::new(engine.clone())))
             .grpc(event_server(Arc::new(engine)))
+            // What near caches hold is believed for a bounded time anyway.
+            .task("changes", OnFailure::LogAndRestart, async move { stopped.run_until_cancelled(tell).await.unwrap_or_default() })
+            // Titles that an older version wrote are found once it has passed them.
+            .task("index", OnFailure::LogAndRestart, move || bring_up_to_date(indexer.clone(), stop.clone()))
             // Events wait in the outbox while the relay is away: starting it again loses nothing.
             .task("relay", OnFailure::LogAndRestart, move || outbox.relay(boot.mesh.clone(), boot.stop.clone())))
     }
+}
+
+async fn bring_up_to_date(engine: Engine, stop: CancellationToken) -> Result<(), Error> {
+    let indexed = stop.run_until_cancelled(engine.index_all()).await.unwrap_or(Ok(0))?;
+    if indexed > 0 {
+        tracing::info!(indexed, "titles of an older version can be searched");
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ mod support;
 use streamgate_core::Role;
 use streamgate_proto::streamgate::{
     events::v1::event::Payload,
-    gate::v1::{Erc721, Everyone, Group, Rule, rule::Kind},
+    gate::v1::{Everyone, Rule, rule::Kind},
     metadata::v1::{self as pb, metadata_service_server::MetadataService},
 };
 use support::{Fixture, anonymous, as_account, as_service, reason};
@@ -15,14 +15,10 @@ use tonic::Code;
 const CONTRACT: &str = "0x5fbdb2315678afecb367f032d93f642f64180aa3";
 
 fn nft(contract: &str) -> Rule {
-    let leaf =
-        Erc721 { chain: "eip155:31337".into(), contract: contract.into(), min_balance: "1".into(), token_id: String::new() };
-    Rule { kind: Some(Kind::All(Group { rules: vec![Rule { kind: Some(Kind::Erc721(leaf)) }] })) }
+    support::nft("eip155:31337", contract)
 }
 
-#[tokio::test]
-async fn a_new_title_has_one_public_id_and_is_waiting() {
-    let titles = Fixture::open().await;
+async fn a_new_title_has_one_public_id_and_is_waiting(titles: Fixture) {
     let owner = as_account(Role::Creator);
     let content = titles.create(&owner, "A cat").await;
     assert_eq!((content.title.as_str(), content.status.as_str(), content.revision), ("A cat", "waiting", 1));
@@ -31,9 +27,7 @@ async fn a_new_title_has_one_public_id_and_is_waiting() {
     assert_eq!(titles.get(&owner, &content.content_id).await.unwrap(), content);
 }
 
-#[tokio::test]
-async fn a_foreign_title_is_an_unknown_one_for_every_call() {
-    let titles = Fixture::open().await;
+async fn a_foreign_title_is_an_unknown_one_for_every_call(titles: Fixture) {
     let owner = as_account(Role::Creator);
     let content = titles.create(&owner, "Private").await;
     for stranger in [as_account(Role::Creator), as_account(Role::Viewer), anonymous()] {
@@ -48,9 +42,7 @@ async fn a_foreign_title_is_an_unknown_one_for_every_call() {
     }
 }
 
-#[tokio::test]
-async fn the_same_request_makes_one_title_and_another_body_is_refused() {
-    let titles = Fixture::open().await;
+async fn the_same_request_makes_one_title_and_another_body_is_refused(titles: Fixture) {
     let owner = as_account(Role::Creator);
     let request = pb::CreateContentRequest {
         title: "A".into(),
@@ -66,9 +58,7 @@ async fn the_same_request_makes_one_title_and_another_body_is_refused() {
     assert_ne!(foreign.content_id, first.content_id, "request ids of two accounts are apart");
 }
 
-#[tokio::test]
-async fn bad_fields_are_all_named_at_once() {
-    let titles = Fixture::open().await;
+async fn bad_fields_are_all_named_at_once(titles: Fixture) {
     let request = pb::CreateContentRequest {
         title: " ".into(),
         description: "x".repeat(5_001),
@@ -82,9 +72,7 @@ async fn bad_fields_are_all_named_at_once() {
     assert_eq!(fields, ["title", "description", "tags[1]", "gate.all.rules[0].erc721.contract", "status"]);
 }
 
-#[tokio::test]
-async fn an_edit_of_an_old_revision_is_refused() {
-    let titles = Fixture::open().await;
+async fn an_edit_of_an_old_revision_is_refused(titles: Fixture) {
     let owner = as_account(Role::Creator);
     let content = titles.create(&owner, "Before").await;
     let edit = |title: &str, expected_revision| pb::UpdateContentRequest {
@@ -100,9 +88,7 @@ async fn an_edit_of_an_old_revision_is_refused() {
     assert_eq!(titles.update(&owner, edit("After", 2)).await.unwrap().revision, 2, "no change is no revision");
 }
 
-#[tokio::test]
-async fn a_deleted_title_is_gone_everywhere_and_deleting_again_is_success() {
-    let titles = Fixture::open().await;
+async fn a_deleted_title_is_gone_everywhere_and_deleting_again_is_success(titles: Fixture) {
     let owner = as_account(Role::Creator);
     let content = titles.create(&owner, "Ephemeral cat").await;
     titles.delete(&owner, &content.content_id).await.unwrap();
@@ -113,12 +99,10 @@ async fn a_deleted_title_is_gone_everywhere_and_deleting_again_is_success() {
     assert!(titles.list_all(&owner, 10, "").await.is_empty());
     assert_eq!(titles.info(&content.playback_ids[0]).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(titles.resolve(&content.playback_ids[0]).await.unwrap_err().code(), Code::NotFound);
-    assert_eq!(titles.outbox_types().await, ["metadata.deleted"], "told once");
+    assert_eq!(titles.outbox_types().await, ["metadata.created", "metadata.deleted"], "told once");
 }
 
-#[tokio::test]
-async fn a_gate_is_set_told_and_taken_away() {
-    let titles = Fixture::open().await;
+async fn a_gate_is_set_told_and_taken_away(titles: Fixture) {
     let owner = as_account(Role::Creator);
     let content = titles.create(&owner, "Gated").await;
     let public = &content.playback_ids[0];
@@ -138,9 +122,7 @@ async fn a_gate_is_set_told_and_taken_away() {
     assert_eq!(bad.code(), Code::InvalidArgument);
 }
 
-#[tokio::test]
-async fn a_public_id_may_have_a_gate_of_its_own_until_it_is_deleted() {
-    let titles = Fixture::open().await;
+async fn a_public_id_may_have_a_gate_of_its_own_until_it_is_deleted(titles: Fixture) {
     let owner = as_account(Role::Creator);
     let content = titles.create(&owner, "Two doors").await;
     titles.set_gate(&owner, &content.content_id, Some(nft(CONTRACT))).await.unwrap();
@@ -160,9 +142,7 @@ async fn a_public_id_may_have_a_gate_of_its_own_until_it_is_deleted() {
     assert_eq!(titles.info("pbk_guess").await.unwrap_err().code(), Code::NotFound);
 }
 
-#[tokio::test]
-async fn a_title_has_a_bounded_number_of_public_ids() {
-    let titles = Fixture::open().await;
+async fn a_title_has_a_bounded_number_of_public_ids(titles: Fixture) {
     let owner = as_account(Role::Creator);
     let content = titles.create(&owner, "Many doors").await;
     for _ in 1..16 {
@@ -172,9 +152,7 @@ async fn a_title_has_a_bounded_number_of_public_ids() {
     assert_eq!(reason(&refused), "too_many_playback_ids");
 }
 
-#[tokio::test]
-async fn events_lead_a_title_to_ready_and_repeats_change_nothing() {
-    let titles = Fixture::open().await;
+async fn events_lead_a_title_to_ready_and_repeats_change_nothing(titles: Fixture) {
     let owner = as_account(Role::Creator);
     let content = titles.create(&owner, "On its way").await;
     let events = support::life_of(&content.content_id);
@@ -193,9 +171,7 @@ async fn events_lead_a_title_to_ready_and_repeats_change_nothing() {
     assert_eq!(done.revision, 4, "uploaded, playable and ready are changes; progress is not");
 }
 
-#[tokio::test]
-async fn a_failed_job_says_why_and_an_abandoned_upload_too() {
-    let titles = Fixture::open().await;
+async fn a_failed_job_says_why_and_an_abandoned_upload_too(titles: Fixture) {
     let owner = as_account(Role::Creator);
     let broken = titles.create(&owner, "Broken").await;
     titles.deliver(support::failed(&broken.content_id, "no_media_streams")).await.unwrap();
@@ -207,9 +183,7 @@ async fn a_failed_job_says_why_and_an_abandoned_upload_too() {
     assert_eq!((now.status.as_str(), now.error.unwrap().reason.as_str()), ("errored", "upload_cancelled"));
 }
 
-#[tokio::test]
-async fn events_of_unknown_titles_are_taken_and_broken_ones_refused() {
-    let titles = Fixture::open().await;
+async fn events_of_unknown_titles_are_taken_and_broken_ones_refused(titles: Fixture) {
     let unknown = streamgate_core::ids::ContentId::new();
     titles.deliver(support::abandoned(unknown.as_str(), "expired")).await.unwrap();
     assert!(titles.deliver(support::abandoned("nonsense", "expired")).await.is_err());
@@ -223,11 +197,25 @@ async fn events_of_unknown_titles_are_taken_and_broken_ones_refused() {
     );
 }
 
-#[tokio::test]
-async fn an_account_is_needed_to_own_a_title() {
-    let titles = Fixture::open().await;
+async fn an_account_is_needed_to_own_a_title(titles: Fixture) {
     let request = pb::CreateContentRequest { title: "Nobody's".into(), ..Default::default() };
     assert_eq!(titles.create_with(&as_service(), request).await.unwrap_err().code(), Code::Unauthenticated);
     let unasked = tonic::Request::new(pb::GetContentRequest::default());
     assert_eq!(titles.handler.get_content(unasked).await.unwrap_err().code(), Code::Internal, "not through the runtime");
+}
+
+support::on_both_engines! {
+    a_new_title_has_one_public_id_and_is_waiting,
+    a_foreign_title_is_an_unknown_one_for_every_call,
+    the_same_request_makes_one_title_and_another_body_is_refused,
+    bad_fields_are_all_named_at_once,
+    an_edit_of_an_old_revision_is_refused,
+    a_deleted_title_is_gone_everywhere_and_deleting_again_is_success,
+    a_gate_is_set_told_and_taken_away,
+    a_public_id_may_have_a_gate_of_its_own_until_it_is_deleted,
+    a_title_has_a_bounded_number_of_public_ids,
+    events_lead_a_title_to_ready_and_repeats_change_nothing,
+    a_failed_job_says_why_and_an_abandoned_upload_too,
+    events_of_unknown_titles_are_taken_and_broken_ones_refused,
+    an_account_is_needed_to_own_a_title,
 }

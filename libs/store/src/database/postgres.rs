@@ -29,8 +29,6 @@ const IDLE_IN_TRANSACTION_MS: u32 = 30_000;
 const MIGRATION_MS: u32 = 600_000;
 /// First half of the keys of our advisory locks: "sg" as a number, so that others' locks are others'.
 const LOCK_CLASS: i32 = 0x7367;
-/// Tables of the outbox and the inbox.
-const EVENTS: &str = include_str!("events_postgres.sql");
 
 /// A server's address that can't be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -127,6 +125,7 @@ pub(super) async fn connect(server: &PostgresServer, schema: &str, migrations: &
     first.close().await?;
     let migrator = pool(1, server.options(schema, false, MIGRATION_MS)?);
     migrations.of(DatabaseKind::Postgres).run(&migrator).await?;
+    crate::events::schema(DatabaseKind::Postgres).run(&migrator).await?;
     migrator.close().await;
     let readers = pool(server.connections / 2, server.options(schema, true, STATEMENT_MS)?);
     let writers = pool(server.connections - server.connections / 2, server.options(schema, false, STATEMENT_MS)?);
@@ -137,7 +136,7 @@ fn pool(connections: u32, options: AnyConnectOptions) -> AnyPool {
     AnyPoolOptions::new().max_connections(connections).acquire_timeout(WAIT).idle_timeout(IDLE).connect_lazy_with(options)
 }
 
-/// Makes the schema and the tables of events; replicas that start together do it one after another.
+/// Makes the schema; replicas that start together do it one after another.
 async fn prepare(connection: &mut AnyConnection, schema: &str) -> Result<()> {
     let mut tx = connection.begin().await?;
     lock(&mut tx, lock_key("")).await?;
@@ -149,7 +148,6 @@ async fn prepare(connection: &mut AnyConnection, schema: &str) -> Result<()> {
     if there.is_none() {
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE SCHEMA \"{schema}\""))).execute(&mut *tx).await?;
     }
-    sqlx::raw_sql(EVENTS).execute(&mut *tx).await?;
     Ok(tx.commit().await?)
 }
 

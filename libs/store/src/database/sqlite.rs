@@ -15,8 +15,6 @@ use crate::{
 
 /// Readers at once: a WAL lets them go on beside the writer, and more only wait for the same cores.
 const READERS: u32 = 4;
-/// Tables of the outbox and the inbox.
-const EVENTS: &str = include_str!("events_sqlite.sql");
 /// A commit is on disk when it returns.
 const WRITER: &str =
     "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000";
@@ -35,7 +33,7 @@ pub(super) async fn open(path: &Path, migrations: &Migrations) -> Result<(AnyPoo
     let writer = pool(&options, 1, WRITER).await?;
     first.close().await?;
     migrations.of(DatabaseKind::Sqlite).run(&writer).await?;
-    sqlx::raw_sql(EVENTS).execute(&writer).await?;
+    crate::events::schema(DatabaseKind::Sqlite).run(&writer).await?;
     drop(alone);
     let readers = pool(&options, READERS, READER).await?;
     Ok((readers, writer))

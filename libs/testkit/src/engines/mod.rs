@@ -1,17 +1,22 @@
-//! The real engines that a cluster stands on: PostgreSQL, Redis, NATS and S3, each in a process of its own.
+//! The real engines that a cluster stands on: PostgreSQL, Redis, NATS and S3, and those that watch it, each in a process
+//! of its own.
 //!
 //! Every engine listens on a free port of 127.0.0.1, keeps its files in a folder of its own, is ready when `start`
 //! returns, and is gone with its handle, children included. A test can stop, freeze and restart it.
 
 mod nats;
+mod otlp;
 mod postgres;
+mod prometheus;
 mod redis;
 mod s3;
 mod server;
 mod tree;
 
 pub use nats::Nats;
+pub use otlp::{OtlpReceiver, ReceivedSpan};
 pub use postgres::Postgres;
+pub use prometheus::Prometheus;
 pub use redis::Redis;
 pub use s3::S3;
 pub use server::Engine;

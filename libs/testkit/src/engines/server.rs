@@ -120,6 +120,11 @@ impl<K: Kind> Server<K> {
         Ok(())
     }
 
+    /// Everything it has written.
+    pub(super) fn output(&self) -> String {
+        fs::read(self.place.log()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
     pub(super) fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.process = None;

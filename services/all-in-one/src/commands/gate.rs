@@ -6,8 +6,17 @@ use serde_json::{Value, json};
 use crate::{
     CliError,
     api::{Api, gate_argument},
-    cli::ExplainGate,
+    cli::{ExplainGate, SetGate},
 };
+
+/// Sets the gate of a title.
+pub(crate) async fn set(arguments: SetGate) -> Result<(), CliError> {
+    let api = Api::new(&arguments.server)?;
+    let path = format!("/api/v1/contents/{}/gate", arguments.content_id);
+    let answer = api.json(Method::PUT, &path, Some(&gate_argument(&arguments.gate)?)).await?;
+    println!("gated {} {}", arguments.content_id, text(&answer["gate_hash"]));
+    Ok(())
+}
 
 /// Prints what a gate says of some accounts, rule by rule.
 pub(crate) async fn explain(arguments: ExplainGate) -> Result<(), CliError> {

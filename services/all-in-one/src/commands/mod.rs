@@ -3,6 +3,7 @@
 
 mod apikey;
 mod gate;
+mod lists;
 mod play;
 pub(crate) mod serve;
 mod upload;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 use crate::{
     CliError,
-    cli::{ApiKey, Command, Gate},
+    cli::{ApiKey, Command, Contents, Gate, Jobs, Sessions},
 };
 
 /// Carries a command out.
@@ -20,7 +21,12 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Serve => return serve::run(),
         Command::Upload(arguments) => block_on(upload::run(arguments)),
         Command::Apikey(ApiKey::Create(arguments)) => block_on(apikey::create(arguments)),
+        Command::Contents(Contents::List(arguments)) => block_on(lists::contents(arguments)),
+        Command::Gate(Gate::Set(arguments)) => block_on(gate::set(arguments)),
         Command::Gate(Gate::Explain(arguments)) => block_on(gate::explain(arguments)),
+        Command::Sessions(Sessions::List(arguments)) => block_on(lists::sessions(arguments)),
+        Command::Sessions(Sessions::End(arguments)) => block_on(lists::end_session(arguments)),
+        Command::Jobs(Jobs::List(arguments)) => block_on(lists::jobs(arguments)),
         Command::Play(arguments) => block_on(play::run(arguments)),
     };
     match outcome {

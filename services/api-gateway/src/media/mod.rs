@@ -3,6 +3,7 @@
 pub mod credential;
 pub mod path;
 pub mod range;
+pub mod target;
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use futures::stream;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use streamgate_core::{ErrorKind, ServiceName};
 use streamgate_proto::streamgate::streaming::v1::{
-    AssetHeader, ReadAssetRequest, ReadAssetResponse, read_asset_response::Part, streaming_service_client::StreamingServiceClient,
+    AssetHeader, Choice, ReadAssetRequest, ReadAssetResponse, read_asset_response::Part,
+    streaming_service_client::StreamingServiceClient,
 };
 use tonic::Streaming;
 
@@ -19,7 +21,7 @@ use crate::{
     backends::Backends,
     context::CallContext,
     error::{Error, Result},
-    media::{credential::Credential, path::AssetPath, range::IfRange},
+    media::{credential::Credential, range::IfRange, target::Target},
     metrics::EdgeMetrics,
 };
 
@@ -44,7 +46,7 @@ impl Media {
         Self { backends, metrics, timeout, secure_cookies: public_url.starts_with("https://") }
     }
 
-    /// Answers one request below `/play/`.
+    /// Answers one request below `/play/` or `/api/v1/stream/`.
     ///
     /// # Errors
     /// When the path is none, or the streaming service refuses.
@@ -53,9 +55,11 @@ impl Media {
         if parts.method != Method::GET && parts.method != Method::HEAD {
             return Err(Error::WrongMethod { method: parts.method, allowed: "GET, HEAD, OPTIONS".into() });
         }
-        let path = AssetPath::parse(parts.uri.path()).ok_or(Error::UnknownPath)?;
-        let credential = Credential::of(&parts.headers, parts.uri.query(), path.is_entry())?;
-        let call = Call { media: self, path: &path, credential: &credential, context: CallContext::of(&parts.headers) };
+        let target = Target::of(parts.uri.path(), parts.uri.query())?;
+        let credential = Credential::of(&parts.headers, parts.uri.query(), target.takes_identity())?;
+        let choice = target::choice(parts.uri.query())?;
+        let context = CallContext::of(&parts.headers);
+        let call = Call { media: self, target: &target, credential: &credential, choice, context };
         let range = self.range(&call, &parts.headers).await?;
         let wanted = ReadAssetRequest {
             range,
@@ -68,7 +72,7 @@ impl Media {
             other => other?,
         };
         let body = if parts.method == Method::HEAD || header.not_modified { Body::empty() } else { self.body(chunks) };
-        self.response(&path, &header, body)
+        self.response(&target, &header, body)
     }
 
     /// The span that is wanted, unless `If-Range` names another version.
@@ -84,14 +88,17 @@ impl Media {
         }
     }
 
-    fn response(&self, path: &AssetPath, asset: &AssetHeader, body: Body) -> Result<Response> {
+    fn response(&self, target: &Target, asset: &AssetHeader, body: Body) -> Result<Response> {
         let mut response = Response::new(body);
         let headers = response.headers_mut();
         let bad = |_| Error::Contract("a header of the streaming service is no header".into());
         headers.insert(header::ETAG, HeaderValue::from_str(&asset.etag).map_err(bad)?);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(if asset.immutable { KEEP } else { ASK_AGAIN }));
-        for cookie in credential::cookies(path.playback_id(), asset, self.secure_cookies) {
-            headers.append(header::SET_COOKIE, HeaderValue::from_str(&cookie).map_err(bad)?);
+        // A title that was named by its own id has its playlist carry the token alone.
+        if !target.playback_id.is_empty() {
+            for cookie in credential::cookies(&target.playback_id, asset, self.secure_cookies) {
+                headers.append(header::SET_COOKIE, HeaderValue::from_str(&cookie).map_err(bad)?);
+            }
         }
         if asset.not_modified {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -132,16 +139,19 @@ impl Media {
 /// The reads of one request.
 struct Call<'a> {
     media: &'a Media,
-    path: &'a AssetPath,
+    target: &'a Target,
     credential: &'a Credential,
+    choice: Option<Choice>,
     context: CallContext,
 }
 
 impl Call<'_> {
     fn request(&self) -> ReadAssetRequest {
         ReadAssetRequest {
-            playback_id: self.path.playback_id().to_owned(),
-            path: self.path.asset().to_owned(),
+            playback_id: self.target.playback_id.clone(),
+            content_id: self.target.content_id.clone(),
+            path: self.target.asset.clone(),
+            choice: self.choice.clone(),
             token: self.credential.token.clone(),
             token_in_url: self.credential.in_url,
             ..ReadAssetRequest::default()

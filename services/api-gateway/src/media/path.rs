@@ -41,12 +41,6 @@ impl AssetPath {
     pub fn asset(&self) -> &str {
         &self.asset
     }
-
-    /// Whether playback begins here.
-    #[must_use]
-    pub fn is_entry(&self) -> bool {
-        matches!(self.asset.as_str(), "master.m3u8" | "manifest.mpd")
-    }
 }
 
 fn is_plain(part: &str) -> bool {

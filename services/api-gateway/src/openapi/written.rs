@@ -19,6 +19,13 @@ pub fn operations() -> Vec<(&'static str, &'static str, Value)> {
         ),
         ("/play/{playback_id}.mpd", "get", play("playDash", "The DASH manifest of a title.", "application/dash+xml", false)),
         (
+            "/api/v1/stream/hls",
+            "get",
+            stream("streamHls", "The HLS playlist of a title.", "application/vnd.apple.mpegurl", false),
+        ),
+        ("/api/v1/stream/dash", "get", stream("streamDash", "The DASH manifest of a title.", "application/dash+xml", false)),
+        ("/api/v1/stream/segment", "get", stream("streamSegment", "One segment of a title.", "application/octet-stream", true)),
+        (
             "/play/{playback_id}/{path}",
             "get",
             play("playAsset", "Anything that a playlist or a manifest names.", "application/octet-stream", true),
@@ -119,10 +126,41 @@ fn upload_append() -> Value {
     })
 }
 
+/// The same as below `/play`, with everything in the query.
+fn stream(id: &str, summary: &str, kind: &str, segment: bool) -> Value {
+    let query = |name: &str, text: &str| json!({"name": name, "in": "query", "schema": {"type": "string"}, "description": text});
+    let mut parameters = vec![
+        query("playback_id", "The title's public id; or content_id."),
+        query("content_id", "The title's own id, for its owner and operators, or together with its token."),
+        query("token", "Playback token, in place of an identity."),
+    ];
+    if segment {
+        parameters.push(json!({"name": "segment_id", "in": "query", "required": true, "schema": {"type": "string"},
+            "description": "The segment as playlists name it, such as `1/v720/00001.m4s`."}));
+    } else {
+        parameters.extend(choices());
+    }
+    let mut operation = play(id, summary, kind, false);
+    operation["parameters"] = parameters.into();
+    operation
+}
+
+/// What narrows the renditions that an entry offers.
+fn choices() -> [Value; 2] {
+    [
+        json!({"name": "max_resolution", "in": "query", "schema": {"type": "string"},
+            "description": "Largest picture: its shorter side as `720` or `720p`, or a box as `1280x720`."}),
+        json!({"name": "bandwidth", "in": "query", "schema": {"type": "integer", "format": "int64", "minimum": 1},
+            "description": "Most bits in a second, picture and sound together."}),
+    ]
+}
+
 fn play(id: &str, summary: &str, kind: &str, below: bool) -> Value {
     let mut parameters = vec![json!({"name": "playback_id", "in": "path", "required": true, "schema": {"type": "string"}})];
     if below {
         parameters.push(json!({"name": "path", "in": "path", "required": true, "description": "May hold slashes.", "schema": {"type": "string"}}));
+    } else {
+        parameters.extend(choices());
     }
     let answer = |text: &str| json!({"description": text, "content": {kind: {"schema": {"type": "string", "format": "binary"}}}});
     json!({

@@ -39,8 +39,8 @@ impl Engine {
             return Ok("repeated");
         }
         let before = match rows::find(&mut tx, content_id).await {
-            Ok(content) if !content.deleted => content,
-            // The title is gone, or never was: its events mean nothing any more.
+            Ok(content) if !content.is_purged => content,
+            // The title is gone for good, or never was: its events mean nothing. One that can be brought back listens on.
             Ok(_) | Err(Error::UnknownContent(_)) => {
                 tx.commit().await?;
                 return Ok("ignored");
@@ -57,7 +57,8 @@ impl Engine {
         let is_edit = (stage.status, stage.playable) != (before.stage.status, before.stage.playable);
         sqlx::query(
             "UPDATE contents SET status = $2, progress = $3, playable = $4, job_id = $5, job_mark = $6, error_reason = $7, \
-             error_detail = $8, duration_ms = $9, width = $10, height = $11, update_ms = $12, revision = revision + $13 WHERE content_id = $1",
+             error_detail = $8, duration_ms = $9, width = $10, height = $11, \
+             update_ms = CASE WHEN $13 = 0 THEN update_ms ELSE $12 END, revision = revision + $13 WHERE content_id = $1",
         )
         .bind(content_id.as_str())
         .bind(stage.status.as_str())
@@ -75,6 +76,9 @@ impl Engine {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
+        if is_edit {
+            self.changes.tell(content_id.as_str());
+        }
         if stage.status != before.stage.status {
             self.metrics.transitions.get_or_create(&StatusLabels { status: stage.status.as_str() }).inc();
             tracing::info!(content_id = %content_id, from = %before.stage.status, to = %stage.status, "title moved on");
@@ -85,6 +89,9 @@ impl Engine {
 
 /// The title an event is about and what it says; absent when it says nothing to titles.
 fn read(payload: Payload) -> Result<Option<(ContentId, Change)>, Failure> {
+    if is_remake(&payload) {
+        return Ok(None);
+    }
     let (content, change) = match payload {
         Payload::FileUploaded(e) => (e.content_id, Change::Uploaded),
         Payload::UploadAbandoned(e) => {
@@ -107,6 +114,17 @@ fn read(payload: Payload) -> Result<Option<(ContentId, Change)>, Failure> {
     };
     let content = content.parse().map_err(|_| Failure::invalid_field("event.content_id", "is not the id of a title"))?;
     Ok(Some((content, change)))
+}
+
+/// Whether a title that plays already is being made again: nothing changes for it before that is completed.
+const fn is_remake(payload: &Payload) -> bool {
+    match payload {
+        Payload::TranscodingStarted(e) => e.remake,
+        Payload::TranscodingProgressed(e) => e.remake,
+        Payload::RenditionReady(e) => e.remake,
+        Payload::TranscodingFailed(e) => e.remake,
+        _ => false,
+    }
 }
 
 fn of_job(job: &str, news: JobNews) -> Result<Change, Failure> {

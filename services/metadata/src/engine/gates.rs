@@ -6,21 +6,31 @@ use streamgate_core::{
     ids::{ContentId, PlaybackId},
     time::now_ms,
 };
-use streamgate_proto::streamgate::events::v1::{GateChanged, event::Payload};
+use streamgate_proto::streamgate::{
+    events::v1::{GateChanged, event::Payload},
+    metadata::v1 as pb,
+};
 use streamgate_store::Transaction;
 
-use super::{Engine, StoredGate};
+use super::{Engine, StoredGate, requests::Once, rows};
 use crate::Error;
 
 impl Engine {
     /// Sets the gate of a title, or takes it away. The same gate again changes nothing.
     ///
     /// # Errors
-    /// When the title is not the caller's.
-    pub async fn set_gate(&self, caller: &Caller, id: &ContentId, gate: Option<Gate>) -> Result<Option<StoredGate>, Error> {
+    /// When the title is not the caller's, or has another etag.
+    pub async fn set_gate(
+        &self,
+        caller: &Caller,
+        id: &ContentId,
+        gate: Option<Gate>,
+        etag: Option<&str>,
+    ) -> Result<Option<StoredGate>, Error> {
         let gate = gate.map(StoredGate::of);
         let mut tx = self.db.begin().await?;
         let content = self.find_for(&mut tx, caller, id).await?;
+        content.expect_etag(etag)?;
         if content.gate == gate {
             return Ok(gate);
         }
@@ -34,22 +44,39 @@ impl Engine {
         .bind(now_ms())
         .execute(&mut *tx)
         .await?;
+        let content = rows::find(&mut tx, id).await?;
+        self.index(&mut tx, &content).await?;
         self.tell_gate_changed(&mut tx, id, hash).await?;
+        self.tell_updated(&mut tx, &content, &["gate"]).await?;
         tx.commit().await?;
+        self.changes.tell(id.as_str());
         self.metrics.gate_changes.inc();
         tracing::info!(content_id = %id, has_gate = gate.is_some(), "gate changed");
         Ok(gate)
     }
 
-    /// Adds a public id, with a gate of its own or the title's.
+    /// Adds a public id, with a gate of its own or the title's. Repeating the request gives the first answer.
     ///
     /// # Errors
     /// When the title is not the caller's, or has too many.
-    pub async fn create_playback_id(&self, caller: &Caller, id: &ContentId, gate: Option<Gate>) -> Result<PlaybackId, Error> {
+    pub async fn create_playback_id(
+        &self,
+        caller: &Caller,
+        id: &ContentId,
+        gate: Option<Gate>,
+        request_id: Option<&str>,
+    ) -> Result<String, Error> {
+        let asked = format!("{id} {}", gate.as_ref().map(Gate::hash).unwrap_or_default());
+        let once = Once::of(caller, "CreatePlaybackId", request_id, asked.as_bytes());
         let gate = gate.map(StoredGate::of);
         let playback_id = PlaybackId::new();
         let mut tx = self.db.begin().await?;
         let content = self.find_for(&mut tx, caller, id).await?;
+        if let Some(once) = &once
+            && let Some(first) = once.answered::<pb::CreatePlaybackIdResponse>(&mut tx).await?
+        {
+            return Ok(first.playback_id);
+        }
         if content.playback_ids.len() >= self.config.max_playback_ids as usize {
             return Err(Error::TooManyPlaybackIds(self.config.max_playback_ids));
         }
@@ -62,8 +89,14 @@ impl Engine {
             .execute(&mut *tx)
             .await?;
         touch(&mut tx, id).await?;
+        let content = rows::find(&mut tx, id).await?;
+        self.tell_updated(&mut tx, &content, &["playback_ids"]).await?;
+        let answer = pb::CreatePlaybackIdResponse { playback_id: playback_id.into() };
+        if let Some(once) = &once {
+            once.keep(&mut tx, &answer).await?;
+        }
         tx.commit().await?;
-        Ok(playback_id)
+        Ok(answer.playback_id)
     }
 
     /// Takes a public id away; sessions under it are checked again and end. Repeating is success.
@@ -90,8 +123,12 @@ impl Engine {
             .await?;
         touch(&mut tx, id).await?;
         // The title's gate is the same, but its sessions must be looked at: some may have lost their way in.
-        self.tell_gate_changed(&mut tx, id, content.gate.map_or_else(String::new, |gate| gate.hash)).await?;
+        let hash = content.gate.map_or_else(String::new, |gate| gate.hash);
+        self.tell_gate_changed(&mut tx, id, hash).await?;
+        let content = rows::find(&mut tx, id).await?;
+        self.tell_updated(&mut tx, &content, &["playback_ids"]).await?;
         tx.commit().await?;
+        self.changes.tell(id.as_str());
         Ok(())
     }
 

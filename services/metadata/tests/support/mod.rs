@@ -7,21 +7,52 @@ use streamgate_core::{
     Account, Caller, Failure, Identity, Role, ServiceName,
     ids::{AccountId, EventId, JobId},
 };
-use streamgate_metadata::{Config, Handler, Metrics, engine::Engine};
+use streamgate_metadata::{
+    Config, Handler, Metrics,
+    engine::{Changes, Engine},
+};
 use streamgate_proto::streamgate::{
     events::v1::{self as ev, Event, event::Payload},
-    gate::v1::Rule,
+    gate::v1::{Erc721, Group, Rule, rule::Kind},
     metadata::v1::{self as pb, metadata_service_server::MetadataService},
 };
-use streamgate_store::{Database, EventHandler, Outbox};
+use streamgate_store::{Database, EventHandler, Outbox, PostgresServer};
 use tonic::{Request, Status};
+
+/// Runs each case on both engines: by itself on SQLite, and all after each other on one PostgreSQL server.
+#[allow(unused_macros, reason = "each test file uses a part")]
+macro_rules! on_both_engines {
+    ($($case:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$case(super::support::Fixture::open().await).await;
+            })*
+        }
+
+        #[tokio::test]
+        async fn postgres_does_all_of_this() {
+            let postgres = streamgate_testkit::engines::Postgres::start().await.unwrap();
+            let server = streamgate_store::PostgresServer::parse(&postgres.url()).unwrap();
+            let mut number = 0;
+            $(
+                number += 1;
+                let schema = format!("case_{number}");
+                println!("{}", stringify!($case));
+                $case(support::Fixture::on_postgres(&server, &schema, streamgate_metadata::Config::default()).await).await;
+            )*
+        }
+    };
+}
+#[allow(unused_imports, reason = "each test file uses a part")]
+pub(crate) use on_both_engines;
 
 /// The service, and the folder it lives in.
 pub struct Fixture {
     pub handler: Handler,
     pub engine: Arc<Engine>,
     pub db: Database,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Fixture {
@@ -32,8 +63,18 @@ impl Fixture {
     pub async fn with(config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let db = Database::open(&folder.path().join("metadata.db"), &streamgate_metadata::MIGRATIONS).await.unwrap();
+        Self::over(db, config, Some(folder))
+    }
+
+    /// The same on a server, in a schema of its own.
+    pub async fn on_postgres(server: &PostgresServer, schema: &str, config: Config) -> Self {
+        let db = Database::connect(server, schema, &streamgate_metadata::MIGRATIONS).await.unwrap();
+        Self::over(db, config, None)
+    }
+
+    pub fn over(db: Database, config: Config, folder: Option<tempfile::TempDir>) -> Self {
         let outbox = Outbox::new(db.clone(), ServiceName::Metadata);
-        let engine = Engine::new(db.clone(), outbox, Metrics::default(), config);
+        let engine = Engine::new(db.clone(), outbox, Metrics::default(), config, Changes::untold());
         Self { handler: Handler::new(engine.clone()), engine: Arc::new(engine), db, _folder: folder }
     }
 
@@ -55,15 +96,22 @@ impl Fixture {
     }
 
     pub async fn delete(&self, caller: &Caller, id: &str) -> Result<(), Status> {
-        self.handler.delete_content(call(caller, pb::DeleteContentRequest { content_id: id.into() })).await.map(drop)
+        self.handler
+            .delete_content(call(caller, pb::DeleteContentRequest { content_id: id.into(), ..Default::default() }))
+            .await
+            .map(drop)
     }
 
     pub async fn set_gate(&self, caller: &Caller, id: &str, gate: Option<Rule>) -> Result<pb::SetGateResponse, Status> {
-        Ok(self.handler.set_gate(call(caller, pb::SetGateRequest { content_id: id.into(), gate })).await?.into_inner())
+        Ok(self
+            .handler
+            .set_gate(call(caller, pb::SetGateRequest { content_id: id.into(), gate, ..Default::default() }))
+            .await?
+            .into_inner())
     }
 
     pub async fn add_playback_id(&self, caller: &Caller, id: &str, gate: Option<Rule>) -> Result<String, Status> {
-        let request = pb::CreatePlaybackIdRequest { content_id: id.into(), gate };
+        let request = pb::CreatePlaybackIdRequest { content_id: id.into(), gate, ..Default::default() };
         Ok(self.handler.create_playback_id(call(caller, request)).await?.into_inner().playback_id)
     }
 
@@ -89,11 +137,16 @@ impl Fixture {
         Ok(page.contents.into_iter().map(|content| content.title).collect())
     }
 
-    /// Every title of a list, page by page.
+    /// The same for titles of a status.
     pub async fn list_all(&self, caller: &Caller, page_size: u32, status: &str) -> Vec<String> {
+        self.list(caller, pb::ListContentsRequest { page_size, status: status.into(), ..Default::default() }).await
+    }
+
+    /// Every title of a list, page by page.
+    pub async fn list(&self, caller: &Caller, request: pb::ListContentsRequest) -> Vec<String> {
         let (mut titles, mut page_token) = (Vec::new(), String::new());
         loop {
-            let request = pb::ListContentsRequest { page_size, page_token, status: status.into() };
+            let request = pb::ListContentsRequest { page_token, ..request.clone() };
             let page = self.handler.list_contents(call(caller, request)).await.unwrap().into_inner();
             titles.extend(page.contents.into_iter().map(|content| content.title));
             page_token = page.next_page_token;
@@ -101,6 +154,15 @@ impl Fixture {
                 return titles;
             }
         }
+    }
+
+    pub async fn undelete(&self, caller: &Caller, id: &str) -> Result<pb::Content, Status> {
+        let request = pb::UndeleteContentRequest { content_id: id.into() };
+        Ok(self.handler.undelete_content(call(caller, request)).await?.into_inner().content.unwrap())
+    }
+
+    pub async fn purge(&self, limit: u32) -> pb::PurgeContentsResponse {
+        self.handler.purge_contents(call(&as_service(), pb::PurgeContentsRequest { limit })).await.unwrap().into_inner()
     }
 
     pub async fn deliver(&self, event: Event) -> Result<(), Failure> {
@@ -117,16 +179,25 @@ impl Fixture {
             ("update", self.update(caller, update).await.unwrap_err()),
             ("delete", self.delete(caller, id).await.unwrap_err()),
             ("get gate", gate.unwrap_err()),
+            ("undelete", self.undelete(caller, id).await.unwrap_err()),
             ("set gate", self.set_gate(caller, id, None).await.unwrap_err()),
             ("add playback id", self.add_playback_id(caller, id, None).await.unwrap_err()),
             ("delete playback id", self.delete_playback_id(caller, id, &content.playback_ids[0]).await.unwrap_err()),
         ]
     }
 
+    /// The events that wait in the outbox, oldest first.
+    pub async fn outbox(&self) -> Vec<Event> {
+        support_outbox(&self.db).await
+    }
+
     /// Types of the events that wait in the outbox, oldest first.
     pub async fn outbox_types(&self) -> Vec<String> {
-        let waiting: Vec<Event> = support_outbox(&self.db).await;
-        waiting.iter().map(|event| streamgate_core::events::event_type(event.payload.as_ref().unwrap()).to_owned()).collect()
+        self.outbox()
+            .await
+            .iter()
+            .map(|event| streamgate_core::events::event_type(event.payload.as_ref().unwrap()).to_owned())
+            .collect()
     }
 }
 
@@ -159,6 +230,12 @@ pub fn anonymous() -> Caller {
     caller(Identity::Anonymous)
 }
 
+/// A gate that asks for one token of a collection.
+pub fn nft(chain: &str, contract: &str) -> Rule {
+    let leaf = Erc721 { chain: chain.into(), contract: contract.into(), min_balance: "1".into(), token_id: String::new() };
+    Rule { kind: Some(Kind::All(Group { rules: vec![Rule { kind: Some(Kind::Erc721(leaf)) }] })) }
+}
+
 pub fn reason(status: &Status) -> String {
     Failure::from(status).reason.into_owned()
 }
@@ -172,11 +249,16 @@ pub fn life_of(content_id: &str) -> Vec<Event> {
     let (content, job_id) = (content_id.to_owned(), JobId::new().to_string());
     [
         Payload::FileUploaded(ev::FileUploaded { content_id: content.clone(), ..Default::default() }),
-        Payload::TranscodingStarted(ev::TranscodingStarted { job_id: job_id.clone(), content_id: content.clone(), ..Default::default() }),
+        Payload::TranscodingStarted(ev::TranscodingStarted {
+            job_id: job_id.clone(),
+            content_id: content.clone(),
+            ..Default::default()
+        }),
         Payload::TranscodingProgressed(ev::TranscodingProgressed {
             job_id: job_id.clone(),
             content_id: content.clone(),
             progress: 0.3,
+            ..Default::default()
         }),
         Payload::RenditionReady(ev::RenditionReady { job_id: job_id.clone(), content_id: content.clone(), ..Default::default() }),
         Payload::TranscodingCompleted(ev::TranscodingCompleted {
@@ -206,6 +288,11 @@ pub fn failed(content_id: &str, reason: &str) -> Event {
 }
 
 pub fn abandoned(content_id: &str, reason: &str) -> Event {
-    let gone = ev::UploadAbandoned { upload_id: String::new(), content_id: content_id.into(), reason: reason.into(), ..Default::default() };
+    let gone = ev::UploadAbandoned {
+        upload_id: String::new(),
+        content_id: content_id.into(),
+        reason: reason.into(),
+        ..Default::default()
+    };
     event(content_id, Payload::UploadAbandoned(gone))
 }

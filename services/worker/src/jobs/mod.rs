@@ -2,6 +2,7 @@
 
 mod deliver_webhook;
 mod notify;
+mod purge_titles;
 mod sweep_uploads;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ use crate::{
 
 pub use deliver_webhook::DeliverWebhook;
 pub use notify::{Notify, Relay};
+pub use purge_titles::{Purge, PurgeTitles};
 pub use sweep_uploads::{Sweep, SweepUploads};
 
 /// A kind of work. An attempt may be cut short at any await, and the same job may be tried again:
@@ -89,6 +91,7 @@ impl Registry {
         let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
         Ok(Self::default()
             .with(SweepUploads::new(mesh.clone(), seconds(config.sweep_interval_seconds)))
+            .with(PurgeTitles::new(mesh.clone(), seconds(config.purge_interval_seconds)))
             .with(DeliverWebhook::new(webhooks.clone()))
             .with(Notify::new(Relay::new(&config.notify_url, &config.notify_token)?)))
     }

@@ -1,33 +1,44 @@
 //! Events that leave a service, in the same change as what they tell.
 
 use prost::Message as _;
-use streamgate_client::RequestContext;
+use streamgate_client::{Mesh, RequestContext};
 use streamgate_core::{
     ServiceName, events,
     ids::EventId,
     time::{now_ms, to_timestamp},
 };
 use streamgate_proto::streamgate::events::v1::{Event, event::Payload};
+
 use tokio_util::sync::CancellationToken;
 
+use super::{EventBus, outgoing::Route};
 use crate::{
     database::{Database, Transaction},
     error::Result,
-    relay::{self, Delivery},
 };
 
-/// Adds events to a change, and relays them once it is committed.
+/// Adds events to a change. An [`EventBus`] relays them once it is committed.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     db: Database,
     source: ServiceName,
+    route: Route,
 }
 
 impl Outbox {
-    /// The outbox of `source`, in its database.
+    /// The outbox of `source`, in its database, for events that travel over gRPC.
     #[must_use]
     pub const fn new(db: Database, source: ServiceName) -> Self {
-        Self { db, source }
+        Self::through(db, source, Route::Grpc)
+    }
+
+    pub(super) const fn through(db: Database, source: ServiceName, route: Route) -> Self {
+        Self { db, source, route }
+    }
+
+    /// Delivers over gRPC until `stop`, for a service that has no [`EventBus`] yet.
+    pub fn relay(&self, mesh: Mesh, stop: CancellationToken) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
+        EventBus::new(self.db.clone(), self.source, mesh, &events::Settings::default()).run(stop)
     }
 
     /// Adds an event about `subject`; it leaves when the change is committed, and never otherwise.
@@ -40,14 +51,13 @@ impl Outbox {
         tx.be_alone().await?;
         let id = EventId::new();
         let now = now_ms();
-        let consumers = events::consumers(&payload);
-        let event_type = format!("{}{}", events::PREFIX, events::event_type(&payload));
+        let consumers = self.route.consumers(&payload);
         let event = Event {
             id: id.to_string(),
             source: self.source.to_string(),
             subject: subject.to_owned(),
             time: Some(to_timestamp(now)),
-            r#type: event_type,
+            r#type: format!("{}{}", events::PREFIX, events::event_type(&payload)),
             trace_parent: RequestContext::current().map(|request| request.traceparent()).unwrap_or_default(),
             payload: Some(payload),
         };
@@ -61,7 +71,7 @@ impl Outbox {
                 .await?;
         for consumer in consumers {
             sqlx::query("INSERT INTO outbox_deliveries (consumer, seq, subject, next_ms) VALUES ($1, $2, $3, $4)")
-                .bind(consumer.as_str())
+                .bind(consumer)
                 .bind(seq)
                 .bind(subject)
                 .bind(now)
@@ -70,20 +80,5 @@ impl Outbox {
         }
         tx.mark_events();
         Ok(id)
-    }
-
-    /// Delivers events until `stop`: at once after their commit, again with growing waits while
-    /// a consumer is away, and after a restart from where it was. A consumer that is away holds
-    /// back no other.
-    pub fn relay<D: Delivery>(
-        &self,
-        delivery: D,
-        stop: CancellationToken,
-    ) -> impl Future<Output = Result<()>> + Send + 'static + use<D> {
-        let db = self.db.clone();
-        async move {
-            relay::run(db, delivery, stop).await;
-            Ok(())
-        }
     }
 }
