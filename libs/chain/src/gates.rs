@@ -1,5 +1,6 @@
 //! Answers of gates: facts are read from chains together, once, and verdicts follow from them.
 
+mod answer;
 mod decision;
 mod evaluator;
 mod fact;

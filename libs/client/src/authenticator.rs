@@ -1,29 +1,20 @@
 //! Whom the credentials of a call prove.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::{HeaderMap, header::AUTHORIZATION};
-use moka::future::Cache;
 use sha2::{Digest as _, Sha256};
 use streamgate_core::{Account, ErrorKind, Failure, Identity, time::now_ms};
 use streamgate_proto::streamgate::auth::v1::AuthenticateApiKeyRequest;
 use tonic::Code;
 
-use crate::{
-    credential,
-    keys::{TokenVerifier, identity_unknown},
-    mesh::Mesh,
-};
+use crate::{credential, keys::identity_unknown, mesh::Mesh, verifier::TokenVerifier};
 
 /// What every API key begins with.
 const API_KEY_PREFIX: &str = "sgk_";
 /// Longest API key that is looked at.
 const MAX_API_KEY: usize = 256;
-/// How long an answer about an API key is believed; a revoked key works this much longer.
-const REMEMBER_API_KEY: Duration = Duration::from_secs(5);
-/// Answers about API keys that are remembered; wrong ones count, so guessing can't fill memory.
-const MAX_API_KEYS: u64 = 10_000;
 
 /// Tells who calls from the headers of a call.
 #[async_trait]
@@ -33,13 +24,6 @@ pub trait Authenticator: Send + Sync + 'static {
     /// # Errors
     /// `Unauthenticated` for bad credentials, `Unavailable` when they can't be checked now.
     async fn authenticate(&self, headers: &HeaderMap) -> Result<Identity, Failure>;
-}
-
-/// Answers about API keys, good and bad.
-pub(crate) type ApiKeys = Cache<[u8; 32], Option<Account>>;
-
-pub(crate) fn api_keys() -> ApiKeys {
-    Cache::builder().max_capacity(MAX_API_KEYS).time_to_live(REMEMBER_API_KEY).build()
 }
 
 /// Knows services by their HMAC, tokens by auth's keys, and API keys by asking auth.

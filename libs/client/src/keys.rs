@@ -1,4 +1,4 @@
-//! Verifies tokens with the keys that auth publishes.
+//! What one process remembers of auth: its keys, tokens signed with them, and answers about API keys.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -6,13 +6,12 @@ use std::{
 };
 
 use moka::future::Cache;
-use sha2::{Digest as _, Sha256};
-use streamgate_core::{ErrorKind, Failure, time::now_ms};
-use streamgate_proto::streamgate::auth::v1::GetJwksRequest;
+use streamgate_core::{Account, ErrorKind, Failure};
+use streamgate_proto::streamgate::auth::v1::{GetJwksRequest, auth_service_client::AuthServiceClient};
 
 use crate::{
-    mesh::Mesh,
-    token::{self, AccessClaims, Jwks, PlaybackClaims, TokenError},
+    channel::MeshChannel,
+    token::{AccessClaims, Jwks, PlaybackClaims, TokenError},
 };
 
 /// Verified tokens that are remembered, of each class.
@@ -22,10 +21,22 @@ const MAX_TOKENS: u64 = 20_000;
 const REMEMBER_TOKEN: Duration = Duration::from_secs(60);
 /// Keys older than this are read again before the next signature is checked.
 const KEYS_FRESH: Duration = Duration::from_secs(60);
+/// How long an answer about an API key is believed; a revoked key works this much longer.
+const REMEMBER_API_KEY: Duration = Duration::from_secs(5);
+/// Answers about API keys that are remembered; wrong ones count, so guessing can't fill memory.
+const MAX_API_KEYS: u64 = 10_000;
 /// Keys are asked for at most this often.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
-type Digest = [u8; 32];
+pub(crate) type Digest = [u8; 32];
+type Auth = AuthServiceClient<MeshChannel>;
+
+/// Answers about API keys, good and bad.
+pub(crate) type ApiKeys = Cache<Digest, Option<Account>>;
+
+pub(crate) fn api_keys() -> ApiKeys {
+    Cache::builder().max_capacity(MAX_API_KEYS).time_to_live(REMEMBER_API_KEY).build()
+}
 
 /// What one process knows of auth's keys and of tokens signed with them.
 #[derive(Debug)]
@@ -35,8 +46,8 @@ pub(crate) struct Keyring {
     refreshed: Mutex<Option<Instant>>,
     /// When auth was last asked, and whether it answered. Held while asking: one caller asks.
     asked: tokio::sync::Mutex<Option<(Instant, bool)>>,
-    access: Cache<Digest, Arc<AccessClaims>>,
-    playback: Cache<Digest, Arc<PlaybackClaims>>,
+    pub(crate) access: Cache<Digest, Arc<AccessClaims>>,
+    pub(crate) playback: Cache<Digest, Arc<PlaybackClaims>>,
 }
 
 impl Keyring {
@@ -60,27 +71,27 @@ impl Keyring {
     }
 
     /// Runs `check` with the keys at hand, and once more with new ones when its key is unknown.
-    async fn check<C>(&self, mesh: &Mesh, check: impl Fn(&Jwks) -> Result<C, TokenError>) -> Result<C, Failure> {
+    pub(crate) async fn check<C>(&self, auth: &Auth, check: impl Fn(&Jwks) -> Result<C, TokenError>) -> Result<C, Failure> {
         if !self.are_fresh() {
             // Old keys go on working while auth is away: tokens end by themselves.
-            let _answered = self.refresh(mesh).await;
+            let _answered = self.refresh(auth).await;
         }
         match check(&self.keys()) {
-            Err(TokenError::UnknownKey) if self.refresh(mesh).await => Ok(check(&self.keys())?),
+            Err(TokenError::UnknownKey) if self.refresh(auth).await => Ok(check(&self.keys())?),
             Err(TokenError::UnknownKey) => Err(identity_unknown()),
             outcome => Ok(outcome?),
         }
     }
 
     /// Reads the keys, unless that was tried within the last second. Says whether auth answered.
-    async fn refresh(&self, mesh: &Mesh) -> bool {
+    async fn refresh(&self, auth: &Auth) -> bool {
         let mut asked = self.asked.lock().await;
         if let Some((at, answered)) = *asked
             && at.elapsed() < ASK_INTERVAL
         {
             return answered;
         }
-        let answer = mesh.auth().get_jwks(GetJwksRequest {}).await;
+        let answer = auth.clone().get_jwks(GetJwksRequest {}).await;
         let answered = match answer {
             Ok(response) => {
                 *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Jwks::from(response.get_ref()));
@@ -101,50 +112,4 @@ impl Keyring {
 pub(crate) fn identity_unknown() -> Failure {
     Failure::new(ErrorKind::Unavailable, "identity_unknown", "who you are can't be checked right now; try again soon")
         .retry_after(Duration::from_secs(1))
-}
-
-/// Verifies tokens locally, with the keys that auth publishes.
-#[derive(Debug, Clone)]
-pub struct TokenVerifier {
-    mesh: Mesh,
-}
-
-impl TokenVerifier {
-    /// A verifier that shares its keys and its memory of tokens with all others of `mesh`.
-    #[must_use]
-    pub fn new(mesh: Mesh) -> Self {
-        Self { mesh: mesh.into_itself() }
-    }
-
-    /// Reads an access token.
-    ///
-    /// # Errors
-    /// `Unauthenticated` for a bad token, `Unavailable` when auth can't be asked for its keys.
-    pub async fn access(&self, token: &str) -> Result<Arc<AccessClaims>, Failure> {
-        let ring = self.mesh.keyring();
-        let digest: Digest = Sha256::digest(token.as_bytes()).into();
-        if let Some(claims) = ring.access.get(&digest).await {
-            token::check_times(claims.iat, claims.exp, now_ms())?;
-            return Ok(claims);
-        }
-        let claims = Arc::new(ring.check(&self.mesh, |keys| token::verify_access(token, keys, now_ms())).await?);
-        ring.access.insert(digest, Arc::clone(&claims)).await;
-        Ok(claims)
-    }
-
-    /// Reads a playback token.
-    ///
-    /// # Errors
-    /// `Unauthenticated` for a bad token, `Unavailable` when auth can't be asked for its keys.
-    pub async fn playback(&self, token: &str) -> Result<Arc<PlaybackClaims>, Failure> {
-        let ring = self.mesh.keyring();
-        let digest: Digest = Sha256::digest(token.as_bytes()).into();
-        if let Some(claims) = ring.playback.get(&digest).await {
-            token::check_times(claims.iat, claims.exp, now_ms())?;
-            return Ok(claims);
-        }
-        let claims = Arc::new(ring.check(&self.mesh, |keys| token::verify_playback(token, keys, now_ms())).await?);
-        ring.playback.insert(digest, Arc::clone(&claims)).await;
-        Ok(claims)
-    }
 }

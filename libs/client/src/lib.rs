@@ -15,10 +15,11 @@ mod mesh;
 mod methods;
 pub mod near_cache;
 pub mod token;
+mod verifier;
 
 pub use authenticator::{Authenticator, MeshAuthenticator};
 pub use channel::MeshChannel;
 pub use context::RequestContext;
 pub use credential::{MeshSecret, ON_BEHALF_HEADER, SERVICE_HEADER};
-pub use keys::TokenVerifier;
 pub use mesh::{BadTarget, HealthClient, Mesh, MeshBuilder};
+pub use verifier::TokenVerifier;

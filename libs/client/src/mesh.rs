@@ -14,10 +14,9 @@ use streamgate_proto::streamgate::{
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
-    authenticator::{ApiKeys, api_keys},
     channel::{Credential, MeshChannel, Route},
     credential::{Acting, MeshSecret},
-    keys::Keyring,
+    keys::{ApiKeys, Keyring, api_keys},
     methods::Methods,
 };
 

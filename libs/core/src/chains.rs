@@ -1,7 +1,5 @@
 //! Chains known by name. Any other EVM chain works too, once it has an endpoint.
 
-use crate::evm::ChainId;
-
 /// What is known of a chain without asking it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownChain {
@@ -38,20 +36,8 @@ pub const KNOWN: [KnownChain; 11] = [
     KnownChain { number: 80001, name: "Polygon Mumbai", symbol: "MATIC", testnet: true, retired: true, successor: Some(80002) },
 ];
 
-/// What is known of `id`.
+/// What is known of the chain with this number.
 #[must_use]
-pub fn known(id: ChainId) -> Option<&'static KnownChain> {
-    KNOWN.iter().find(|chain| chain.number == id.number())
-}
-
-/// The name of a chain for people: its own, or `chain 31337`.
-#[must_use]
-pub fn name(id: ChainId) -> String {
-    known(id).map_or_else(|| format!("chain {}", id.number()), |chain| chain.name.to_owned())
-}
-
-/// Symbol of the chain's own coin; `ETH` where it is not known.
-#[must_use]
-pub fn symbol(id: ChainId) -> &'static str {
-    known(id).map_or("ETH", |chain| chain.symbol)
+pub fn known(number: u64) -> Option<&'static KnownChain> {
+    KNOWN.iter().find(|chain| chain.number == number)
 }

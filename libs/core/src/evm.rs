@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use tiny_keccak::{Hasher, Keccak};
 
+use crate::chains;
+
 /// What is wrong with a chain, an address, a wallet or a number. Reads after the field's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -31,7 +33,7 @@ impl ChainId {
         if number == 0 {
             return Err(BadWord::new("must be the positive number of a chain"));
         }
-        match crate::chains::known(Self(number)) {
+        match chains::known(number) {
             Some(chain) if chain.retired => {
                 let successor = chain.successor.map_or_else(String::new, |next| format!("; use {}", Self(next)));
                 Err(BadWord::new(format!("{} ({}) has been shut down{successor}", chain.name, Self(number))))
@@ -50,6 +52,18 @@ impl ChainId {
     #[must_use]
     pub const fn number(self) -> u64 {
         self.0
+    }
+
+    /// Its name for people: its own, or `chain 31337`.
+    #[must_use]
+    pub fn name(self) -> String {
+        chains::known(self.0).map_or_else(|| format!("chain {}", self.0), |chain| chain.name.to_owned())
+    }
+
+    /// Symbol of its own coin; `ETH` where it is not known.
+    #[must_use]
+    pub fn symbol(self) -> &'static str {
+        chains::known(self.0).map_or("ETH", |chain| chain.symbol)
     }
 }
 

@@ -4,8 +4,6 @@ use sha2::{Digest as _, Sha256};
 use streamgate_core::{Failure, FieldViolation, gate::Gate, ids::UploadId};
 use streamgate_proto::streamgate::upload::v1 as pb;
 
-use crate::engine::{ChunkHead, Chunking};
-
 /// Longest file name that is kept.
 const MAX_FILENAME_BYTES: usize = 255;
 /// Longest title, as metadata takes it.
@@ -53,6 +51,61 @@ impl CreateUpload {
         }
         hex::encode(hasher.finalize())
     }
+}
+
+/// How the bytes of an upload come. The first of them decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chunking {
+    /// One after the other.
+    Stream,
+    /// In chunks that are numbered.
+    Index,
+    /// In chunks that name their first byte.
+    Offset,
+}
+
+impl Chunking {
+    /// The way as it is stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Index => "index",
+            Self::Offset => "offset",
+        }
+    }
+
+    /// The way as it is told.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Stream => "one after the other, at the durable offset",
+            Self::Index => "in chunks with an index",
+            Self::Offset => "in chunks with an offset",
+        }
+    }
+
+    /// What is missing where a chunk is.
+    #[must_use]
+    pub const fn unit(self) -> &'static str {
+        match self {
+            Self::Index => "chunk",
+            Self::Stream | Self::Offset => "byte",
+        }
+    }
+}
+
+/// A chunk before its bytes have come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChunkHead {
+    /// How its place is said.
+    pub chunking: Chunking,
+    /// Its index, or the offset of its first byte.
+    pub place: u64,
+    /// Expected lower-case hex SHA-256, or empty.
+    pub sha256: String,
+    /// Its size, when it is known.
+    pub size_bytes: Option<u64>,
 }
 
 impl TryFrom<pb::CreateUploadRequest> for CreateUpload {

@@ -12,62 +12,25 @@ mod room;
 mod rows;
 mod slots;
 mod titles;
+mod upload;
 mod write;
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
-use streamgate_core::{Caller, ids::UploadId, page::Page, time::UnixMillis};
+use streamgate_core::{Caller, ids::UploadId, page::Page};
 use streamgate_store::{BlobKey, BlobStore, Database, Outbox};
 
-pub use chunks::{Chunk, ChunkHead};
+pub use chunks::Chunk;
 pub use intake::Broke;
 pub use room::{Boundless, Disk, Room};
-pub use rows::{Chunking, State};
 pub use titles::{MeshTitles, Titles};
+pub use upload::{State, Upload};
 
-use crate::{Config, Error, Metrics, engine::rows::Row, engine::slots::Slots};
-
-/// An upload as its owner sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Upload {
-    /// Its id.
-    pub id: UploadId,
-    /// The title it becomes.
-    pub content_id: String,
-    /// Name shown to people.
-    pub filename: String,
-    /// How far it is.
-    pub state: State,
-    /// Durable bytes without a gap before them.
-    pub offset_bytes: u64,
-    /// Announced size, or the real one once completed; 0 when unknown.
-    pub size_bytes: u64,
-    /// Lower-case hex, once completed.
-    pub sha256: String,
-    /// When it began.
-    pub created_ms: UnixMillis,
-    /// When it ends by itself.
-    pub expires_ms: UnixMillis,
-    /// Durable bytes, wherever they belong.
-    pub received_bytes: u64,
-    /// How its chunks say where they belong; absent for a stream.
-    pub chunking: Option<Chunking>,
-    /// How many chunks have come.
-    pub chunk_count: u32,
-    /// What has come, without overlaps: bytes, or indexes of chunks. Not in lists.
-    pub received: Vec<Range<u64>>,
-}
-
-impl Upload {
-    /// Name of the stored file, once completed.
-    #[must_use]
-    pub fn file_id(&self) -> String {
-        match (self.state, self.id.as_str().split_once('_')) {
-            (State::Completed, Some((_, digits))) => format!("fil_{digits}"),
-            _ => String::new(),
-        }
-    }
-}
+use crate::{
+    Config, Error, Metrics,
+    command::Chunking,
+    engine::{rows::Row, slots::Slots},
+};
 
 /// One page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]

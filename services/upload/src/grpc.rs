@@ -10,8 +10,8 @@ use streamgate_store::ByteStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    command::{CreateUpload, expected_sha256, upload_id},
-    engine::{Broke, ChunkHead, Engine},
+    command::{ChunkHead, CreateUpload, expected_sha256, upload_id},
+    engine::{Broke, Engine},
     wire,
 };
 

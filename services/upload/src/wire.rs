@@ -3,7 +3,10 @@
 use streamgate_core::{ids::UploadId, time::to_timestamp};
 use streamgate_proto::streamgate::upload::v1 as pb;
 
-use crate::engine::{Chunk, Chunking, State, Upload};
+use crate::{
+    command::Chunking,
+    engine::{Chunk, State, Upload},
+};
 
 /// The header of a chunk that came in one message.
 pub fn header(request: pb::UploadChunkRequest) -> pb::WriteChunkHeader {

@@ -8,7 +8,7 @@ use streamgate_core::{
 };
 use streamgate_proto::streamgate::gate::v1 as pb;
 
-use super::evaluator::LeafAnswer;
+use super::answer::LeafAnswer;
 use crate::rpc::BlockRef;
 
 /// The answer of a whole gate.

@@ -12,11 +12,12 @@ use streamgate_core::{
 };
 
 use super::{
+    answer::LeafAnswer,
     decision::Decision,
     fact::{Fact, FactKind, Known, Value},
     facts::{DENIAL_BELIEVED_FOR, Facts, REMEMBERED_FOR},
 };
-use crate::rpc::{BlockRef, Chains};
+use crate::rpc::Chains;
 
 /// Does this wallet, or set of wallets, meet this gate?
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,25 +32,6 @@ pub struct Query {
 #[derive(Debug, Clone)]
 pub struct Evaluator {
     facts: Facts,
-}
-
-/// What one leaf answered.
-#[derive(Debug, Clone)]
-pub(super) struct LeafAnswer {
-    pub verdict: Verdict,
-    pub detail: String,
-    pub blocks: Vec<BlockRef>,
-}
-
-impl LeafAnswer {
-    fn new(verdict: Verdict, detail: impl Into<String>) -> Self {
-        Self { verdict, detail: detail.into(), blocks: Vec::new() }
-    }
-
-    /// For a leaf that nobody answered, which would be a fault here: it opens nothing.
-    pub(super) fn lost() -> Self {
-        Self::new(Verdict::Unknown, "this rule was not checked")
-    }
 }
 
 impl Evaluator {

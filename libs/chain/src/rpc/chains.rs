@@ -76,16 +76,16 @@ impl Chains {
     /// The known chains, then the others that have endpoints.
     #[must_use]
     pub fn list(&self) -> Vec<ChainStatus> {
-        let others = self.readers.keys().copied().filter(|id| known(*id).is_none());
+        let others = self.readers.keys().copied().filter(|id| known(id.number()).is_none());
         KNOWN.iter().map(|chain| ChainId::any(chain.number)).chain(others).map(|id| self.status(id)).collect()
     }
 
     fn status(&self, id: ChainId) -> ChainStatus {
-        let known = known(id);
+        let known = known(id.number());
         ChainStatus {
             id,
-            name: streamgate_core::chains::name(id),
-            symbol: streamgate_core::chains::symbol(id),
+            name: id.name(),
+            symbol: id.symbol(),
             // A chain nobody knows is a local or a private one.
             testnet: known.is_none_or(|chain| chain.testnet),
             configured: self.readers.contains_key(&id),

@@ -4,7 +4,6 @@ use std::fmt;
 
 use super::{Leaf, Rule};
 use crate::{
-    chains,
     evm::{ChainId, Uint256},
     time::UnixMillis,
 };
@@ -33,21 +32,21 @@ impl fmt::Display for Leaf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Erc721Balance { chain, contract, min } if *min == Uint256::ONE => {
-                write!(f, "hold an NFT of the collection {contract} on {}", chains::name(*chain))
+                write!(f, "hold an NFT of the collection {contract} on {}", chain.name())
             }
             Self::Erc721Balance { chain, contract, min } => {
-                write!(f, "hold at least {min} NFTs of the collection {contract} on {}", chains::name(*chain))
+                write!(f, "hold at least {min} NFTs of the collection {contract} on {}", chain.name())
             }
             Self::Erc721Token { chain, contract, token } => {
-                write!(f, "own the NFT {token} of the collection {contract} on {}", chains::name(*chain))
+                write!(f, "own the NFT {token} of the collection {contract} on {}", chain.name())
             }
             Self::Erc1155 { chain, contract, token, min } => {
-                write!(f, "hold at least {min} of the token {token} of the collection {contract} on {}", chains::name(*chain))
+                write!(f, "hold at least {min} of the token {token} of the collection {contract} on {}", chain.name())
             }
             Self::Erc20 { chain, contract, min } => {
-                write!(f, "hold at least {min} of the smallest units of the token {contract} on {}", chains::name(*chain))
+                write!(f, "hold at least {min} of the smallest units of the token {contract} on {}", chain.name())
             }
-            Self::Native { chain, min } => write!(f, "hold at least {} on {}", coins(*min, *chain), chains::name(*chain)),
+            Self::Native { chain, min } => write!(f, "hold at least {} on {}", coins(*min, *chain), chain.name()),
             Self::Wallets(wallets) if wallets.len() == 1 => f.write_str("be the one wallet that is listed"),
             Self::Wallets(wallets) => write!(f, "be one of the {} wallets that are listed", wallets.len()),
             Self::TimeWindow { from: Some(from), until: None } => write!(f, "play from {} on", moment(*from)),
@@ -68,7 +67,7 @@ pub fn coins(wei: Uint256, chain: ChainId) -> String {
     let (whole, part) = digits.split_at(digits.len() - COIN_DECIMALS);
     let part = part.trim_end_matches('0');
     let point = if part.is_empty() { "" } else { "." };
-    format!("{whole}{point}{part} {}", chains::symbol(chain))
+    format!("{whole}{point}{part} {}", chain.symbol())
 }
 
 fn moment(ms: UnixMillis) -> String {

@@ -19,27 +19,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error,
+    command::{ChunkHead, Chunking},
     engine::{
         Engine,
         hashing::Hashing,
         intake::{self, Broke, Limits},
         quota,
-        rows::{self, Chunking, Row},
+        rows::{self, Row},
     },
 };
-
-/// A chunk before its bytes have come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChunkHead {
-    /// How its place is said.
-    pub chunking: Chunking,
-    /// Its index, or the offset of its first byte.
-    pub place: u64,
-    /// Expected lower-case hex SHA-256, or empty.
-    pub sha256: String,
-    /// Its size, when it is known.
-    pub size_bytes: Option<u64>,
-}
 
 /// A chunk that is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,11 +5,12 @@ use streamgate_proto::streamgate::events::v1::{FileUploaded, event::Payload};
 
 use crate::{
     Error,
+    command::Chunking,
     engine::{
         Engine, State, Upload,
         end::{CHUNKS_DOOMED, NOT_DOOMED},
         quota,
-        rows::{Chunking, Row},
+        rows::Row,
         slots::Hold,
         source_key,
     },

@@ -8,11 +8,12 @@ use streamgate_store::BlobKey;
 
 use crate::{
     Error,
+    command::Chunking,
     engine::{
         Engine,
         chunks::{self, ChunkRow},
         hashing::Hashing,
-        rows::{self, Chunking, Row},
+        rows::{self, Row},
         slots::Hold,
     },
 };

@@ -7,81 +7,12 @@ use streamgate_store::Database;
 
 use crate::{
     Error,
-    command::CreateUpload,
-    engine::{Upload, quota},
+    command::{Chunking, CreateUpload},
+    engine::{
+        quota,
+        upload::{State, Upload},
+    },
 };
-
-/// How far an upload is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Takes bytes.
-    Open,
-    /// Its file is whole.
-    Completed,
-    /// Ended by its owner.
-    Cancelled,
-    /// Ended by time.
-    Expired,
-}
-
-impl State {
-    /// The state as it is stored and said.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Completed => "completed",
-            Self::Cancelled => "cancelled",
-            Self::Expired => "expired",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Open, Self::Completed, Self::Cancelled, Self::Expired].into_iter().find(|state| state.as_str() == text)
-    }
-}
-
-/// How the bytes of an upload come. The first of them decide.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chunking {
-    /// One after the other.
-    Stream,
-    /// In chunks that are numbered.
-    Index,
-    /// In chunks that name their first byte.
-    Offset,
-}
-
-impl Chunking {
-    /// The way as it is stored.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stream => "stream",
-            Self::Index => "index",
-            Self::Offset => "offset",
-        }
-    }
-
-    /// The way as it is told.
-    #[must_use]
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Stream => "one after the other, at the durable offset",
-            Self::Index => "in chunks with an index",
-            Self::Offset => "in chunks with an offset",
-        }
-    }
-
-    /// What is missing where a chunk is.
-    #[must_use]
-    pub const fn unit(self) -> &'static str {
-        match self {
-            Self::Index => "chunk",
-            Self::Stream | Self::Offset => "byte",
-        }
-    }
-}
 
 /// One stored upload.
 #[derive(Debug, Clone, sqlx::FromRow)]

@@ -10,11 +10,12 @@ use streamgate_store::{BlobKey, ByteStream};
 
 use crate::{
     Error,
+    command::Chunking,
     engine::{
         Engine, Upload,
         intake::{self, Broke, Limits},
         quota,
-        rows::{self, Chunking, Row},
+        rows::{self, Row},
         slots::Hold,
         source_key,
     },
