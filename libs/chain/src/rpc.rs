@@ -112,4 +112,6 @@ pub struct Unreadable(pub String);
 pub trait ChainReader: fmt::Debug + Send + Sync {
     /// Reads all calls at one block, the newest that the chosen endpoint has.
     async fn read(&self, calls: &[Call]) -> Result<Reading, Unreadable>;
+    /// What a unit of gas costs now, in wei.
+    async fn gas_price(&self) -> Result<u64, Unreadable>;
 }

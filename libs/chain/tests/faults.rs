@@ -108,3 +108,18 @@ async fn a_gate_on_a_bad_contract_does_not_rest_the_endpoint_for_others() {
     node.set(|world| world.fault = Fault::None);
     assert_eq!(evaluator.evaluate(query()).await.verdict, Verdict::Granted);
 }
+
+#[tokio::test]
+async fn the_gas_price_comes_from_an_endpoint_that_is_well_and_serves_the_chain() {
+    let (faulty, good) = (Node::start().await, Node::start().await);
+    for fault in [Fault::Status500, Fault::WrongChain, Fault::DropsEverything] {
+        faulty.set(|world| world.fault = fault);
+        let price = async |nodes: &[&Node]| {
+            let chains = chains(nodes, limits(fault));
+            chains.reader(ChainId::any(CHAIN)).unwrap().gas_price().await
+        };
+        assert_eq!(price(&[&faulty, &good]).await, Ok(1_500_000_000), "{fault:?}");
+        let refused = price(&[&faulty]).await.unwrap_err().to_string();
+        assert!(!refused.contains(SECRET), "{refused}");
+    }
+}

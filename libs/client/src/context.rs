@@ -3,7 +3,11 @@
 use std::{future::Future, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry::trace::TraceContextExt as _;
+use opentelemetry::{
+    Context,
+    trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState},
+};
+use tracing::Instrument as _;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 /// Names a request in every log and answer.
@@ -75,6 +79,39 @@ impl RequestContext {
     pub fn traceparent(&self) -> String {
         format!("00-{}-{:016x}-{}", self.trace_id, rand::random::<u64>().max(1), self.flags)
     }
+}
+
+/// The place in its trace of what runs now, as W3C writes it; empty outside of a request.
+#[must_use]
+pub fn current_traceparent() -> String {
+    span_traceparent().or_else(|| RequestContext::current().map(|request| request.traceparent())).unwrap_or_default()
+}
+
+/// Runs work that a request has caused and that is done after its answer, such as handling an event: in the
+/// trace of that request, which `traceparent` names, and under an `id` of its own. Without a usable
+/// `traceparent` it is a trace of its own.
+pub async fn caused_by<F: Future>(traceparent: &str, id: &str, name: &str, work: F) -> F::Output {
+    let mut headers = HeaderMap::new();
+    for (header, value) in [(REQUEST_ID_HEADER, id), (TRACEPARENT_HEADER, traceparent)] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(header, value);
+        }
+    }
+    let request = RequestContext::from_headers(&headers);
+    let span = tracing::info_span!("caused", otel.name = name, otel.kind = "consumer", request_id = %request.request_id);
+    // Fails when spans are not exported, and then nobody needs a parent.
+    let _without_export = span.set_parent(remote(traceparent));
+    let request = request.in_trace_of(&span);
+    request.scope(work).instrument(span).await
+}
+
+/// The span of another process that `traceparent` names.
+fn remote(traceparent: &str) -> Context {
+    let Some((trace, flags)) = parse_traceparent(traceparent) else { return Context::new() };
+    let span = traceparent.split('-').nth(2).and_then(|span| SpanId::from_hex(span).ok());
+    let (Ok(trace), Some(span)) = (TraceId::from_hex(&trace), span) else { return Context::new() };
+    let flags = TraceFlags::new(u8::from_str_radix(&flags, 16).unwrap_or_default());
+    Context::new().with_remote_span_context(SpanContext::new(trace, span, flags, true, TraceState::default()))
 }
 
 fn is_request_id(id: &str) -> bool {
@@ -151,6 +188,16 @@ mod tests {
         let trace = outgoing[TRACEPARENT_HEADER].to_str().unwrap();
         assert!(trace.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && trace.ends_with("-01"), "{trace}");
         assert!(!trace.contains("00f067aa0ba902b7"));
+    }
+
+    #[tokio::test]
+    async fn what_a_request_has_caused_goes_on_in_its_trace_under_a_name_of_its_own() {
+        let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+        let seen = caused_by(&format!("00-{trace}-{span}-01"), "evt_1", "handle", async { RequestContext::current() }).await;
+        let seen = seen.unwrap();
+        assert_eq!((seen.request_id.as_str(), seen.trace_id()), ("evt_1", trace));
+        let alone = caused_by("", "evt_2", "handle", async { RequestContext::current() }).await.unwrap();
+        assert_eq!((alone.request_id.as_str(), alone.trace_id().len()), ("evt_2", 32));
     }
 
     #[test]

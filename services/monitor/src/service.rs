@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use streamgate_chain::{Chains, rpc::Limits};
 use streamgate_core::{ServiceName, time::now_ms};
 use streamgate_proto::streamgate::{
     audit::v1::audit_service_server::AuditServiceServer, monitor::v1::monitor_service_server::MonitorServiceServer,
@@ -13,7 +14,7 @@ use streamgate_store::{Migrations, Outbox};
 use crate::{
     AuditHandler, Config, Error, Handler, Metrics,
     engine::{
-        MeshProbe, NoGas, Poller, Seen, SystemWatch,
+        MeshProbe, Poller, Seen, SystemWatch,
         alerts::{AlertStore, Evaluator},
         audit::Audit,
         logs::Logs,
@@ -57,7 +58,7 @@ impl streamgate_runtime::App for App {
             alerts.clone(),
             seen.clone(),
             system.clone(),
-            Arc::new(NoGas),
+            Arc::new(Chains::connect(&boot.common.chains, &Limits::default())?),
             metrics.clone(),
             boot.config.metrics_interval_ms,
         );

@@ -74,18 +74,35 @@ impl Pool {
 
     /// One endpoint's try within its time, noted in its health.
     async fn try_one(&self, endpoint: &Endpoint, calls: &[Call], left: Duration) -> Result<Reading, Fault> {
+        self.noted(endpoint, left, self.attempt(endpoint, calls), |reading| {
+            !reading.answers.iter().any(|answer| matches!(answer, Answer::Failed(_)))
+        })
+        .await
+    }
+
+    /// Waits for a try, and notes how the endpoint did: an answer is of use when `is_useful` says so.
+    async fn noted<T>(
+        &self,
+        endpoint: &Endpoint,
+        left: Duration,
+        attempt: impl Future<Output = Result<T, Fault>>,
+        is_useful: impl FnOnce(&T) -> bool,
+    ) -> Result<T, Fault> {
         let probe = Probe { endpoint, settled: false };
         let start = Instant::now();
-        let outcome = timeout(self.limits.per_try.min(left), self.attempt(endpoint, calls)).await.unwrap_or(Err(Fault::TimedOut));
+        let outcome = timeout(self.limits.per_try.min(left), attempt).await.unwrap_or(Err(Fault::TimedOut));
         probe.settle();
         match &outcome {
-            Ok(reading) if reading.answers.iter().any(|answer| matches!(answer, Answer::Failed(_))) => {
-                endpoint.failed(&Fault::Malformed(super::wire::Malformed::Shape));
-            }
-            Ok(_) => endpoint.succeeded(start.elapsed()),
+            Ok(value) if is_useful(value) => endpoint.succeeded(start.elapsed()),
+            Ok(_) => endpoint.failed(&Fault::Malformed(super::wire::Malformed::Shape)),
             Err(fault) => endpoint.failed(fault),
         }
         outcome
+    }
+
+    fn unreadable(&self, fault: Option<&Fault>) -> Unreadable {
+        let why = fault.map_or_else(|| "every endpoint rests after failures".to_owned(), ToString::to_string);
+        Unreadable(format!("{} could not be read: {why}", self.chain))
     }
 }
 
@@ -130,10 +147,18 @@ impl ChainReader for Pool {
                 Err(found) => fault = Some(found),
             }
         }
-        best.ok_or_else(|| {
-            let why = fault.map_or_else(|| "every endpoint rests after failures".to_owned(), |fault| fault.to_string());
-            Unreadable(format!("{} could not be read: {why}", self.chain))
-        })
+        best.ok_or_else(|| self.unreadable(fault.as_ref()))
+    }
+
+    async fn gas_price(&self) -> Result<u64, Unreadable> {
+        let mut fault = None;
+        for endpoint in self.ordered().into_iter().filter(|endpoint| endpoint.admit()) {
+            match self.noted(endpoint, self.limits.per_try, read::gas_price(endpoint), |_| true).await {
+                Ok(price) => return Ok(price),
+                Err(found) => fault = Some(found),
+            }
+        }
+        Err(self.unreadable(fault.as_ref()))
     }
 }
 

@@ -43,6 +43,17 @@ pub(super) async fn head(endpoint: &Endpoint) -> Result<BlockRef, Fault> {
     Ok(BlockRef { chain: endpoint.chain, number, hash })
 }
 
+/// What a unit of gas costs on the endpoint's chain now, in wei.
+pub(super) async fn gas_price(endpoint: &Endpoint) -> Result<u64, Fault> {
+    let asks = ["eth_chainId", "eth_gasPrice"].map(|method| Ask { method, params: json!([]) });
+    let told = endpoint.ask(&asks).await?;
+    let number = |place: usize| result(told.get(place)).and_then(wire::quantity).ok_or(Fault::NoHead);
+    if number(0)? != endpoint.chain.number() {
+        return Err(Fault::WrongChain);
+    }
+    number(1)
+}
+
 fn result(told: Option<&Told>) -> Option<&Value> {
     match told {
         Some(Told::Result(value)) => Some(value),

@@ -192,6 +192,7 @@ fn item(world: &Mutex<World>, ask: &Value) -> Value {
         "eth_getBlockByNumber" => Ok(json!({"number": format!("{:#x}", world.head), "hash": hash(world.head)})),
         "eth_getCode" => Ok(json!(if world.multicall { "0x60" } else { "0x" })),
         "eth_getBalance" => Ok(json!(format!("{:#x}", 5_u64))),
+        "eth_gasPrice" => Ok(json!(format!("{:#x}", 1_500_000_000_u64))),
         "eth_call" => call(&mut world, params),
         other => panic!("{other}"),
     };

@@ -9,6 +9,7 @@ use std::{
 use async_trait::async_trait;
 use futures::future;
 use prost::Message as _;
+use streamgate_client::context::caused_by;
 use streamgate_core::{ErrorKind, Failure};
 use streamgate_proto::streamgate::events::v1::Event;
 use tokio::{
@@ -195,7 +196,9 @@ impl<Q: Queue> Worker<Q> {
             return self.give_up("", Failure::invalid_field("event", "can't be read"));
         };
         let id = event.id.clone();
-        let failure = match timeout(DEADLINE, self.queue.deliver(event, waiting.again)).await {
+        let (cause, name) = (event.trace_parent.clone(), event.r#type.clone());
+        let delivery = caused_by(&cause, &id, &name, self.queue.deliver(event, waiting.again));
+        let failure = match timeout(DEADLINE, delivery).await {
             Ok(Ok(receipt)) => {
                 self.metrics.delivered(self.queue.consumer());
                 return Outcome::Done(receipt);

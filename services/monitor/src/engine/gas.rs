@@ -1,6 +1,10 @@
 //! Where gas prices come from.
 
 use async_trait::async_trait;
+use streamgate_chain::Chains;
+use streamgate_core::evm::ChainId;
+
+const WEI_PER_GWEI: f64 = 1e9;
 
 /// Reads gas prices.
 #[async_trait]
@@ -9,13 +13,18 @@ pub trait GasSource: Send + Sync + 'static {
     async fn gwei(&self, chain: u64) -> Option<f64>;
 }
 
-/// Knows no price: nothing reads chains in this process.
-#[derive(Debug, Clone, Copy)]
-pub struct NoGas;
-
+/// Asks the configured endpoints.
 #[async_trait]
-impl GasSource for NoGas {
-    async fn gwei(&self, _: u64) -> Option<f64> {
-        None
+impl GasSource for Chains {
+    #[allow(clippy::cast_precision_loss, reason = "a price needs no more than 52 bits")]
+    async fn gwei(&self, chain: u64) -> Option<f64> {
+        let reader = self.reader(ChainId::new(chain).ok()?)?;
+        match reader.gas_price().await {
+            Ok(wei) => Some(wei as f64 / WEI_PER_GWEI),
+            Err(error) => {
+                tracing::debug!(%error, "a gas price is not known");
+                None
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ mod system;
 
 pub use exposition::{Exposition, MAX_SAMPLES, Sample, parse};
 pub use filter::Filter;
-pub use gas::{GasSource, NoGas};
+pub use gas::GasSource;
 pub use poller::Poller;
 pub use probe::{MeshProbe, Probe, Reachable, Watching};
 pub use requests::Requests;
