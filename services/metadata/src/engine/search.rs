@@ -150,14 +150,25 @@ impl Engine {
 pub(super) fn query(index: &dyn TextIndex, search: &Search, wanted: &Wanted, limit: i64, offset: i64) -> Sql {
     let mut sql = Sql::new(rows::SELECT);
     if search.order.is_none() && search.filter.is_plain() {
-        sql.push(index.best_page()).bind(index.expression(wanted)).bind(limit).bind(offset);
+        sql.push(index.best_page()).bind(index.expression(wanted));
+        bind_ranking(&mut sql, index, wanted);
+        sql.bind(limit).bind(offset);
         return sql;
     }
     sql.push(index.matches()).bind(index.expression(wanted));
+    if search.order.is_none() {
+        bind_ranking(&mut sql, index, wanted);
+    }
     search.filter.conditions(&mut sql);
     let order = search.order.map_or_else(|| index.best_first().to_owned(), Order::sql);
     sql.push(" ORDER BY ").push(&order).with(" LIMIT ", limit).with(" OFFSET ", offset);
     sql
+}
+
+fn bind_ranking(sql: &mut Sql, index: &dyn TextIndex, wanted: &Wanted) {
+    if let Some(ranking) = index.ranking(wanted) {
+        sql.bind(ranking);
+    }
 }
 
 /// How often each value of a facet occurs among the matches.

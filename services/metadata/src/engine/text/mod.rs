@@ -102,12 +102,14 @@ pub trait TextIndex: fmt::Debug + Send + Sync + 'static {
     async fn candidates(&self, connection: &mut AnyConnection, word: &str, limit: i64) -> Result<Vec<String>, Error>;
     /// What is wanted, in the engine's language; bound as `$1`.
     fn expression(&self, wanted: &Wanted) -> String;
+    /// What ranks the matches, bound as `$2` where they are ordered; absent when `$1` does that too.
+    fn ranking(&self, wanted: &Wanted) -> Option<String>;
     /// `FROM …` with the matches of `$1` as titles `c` and what ranks them as `f`.
     fn matches(&self) -> &'static str;
     /// What matches are ordered by, best first.
     fn best_first(&self) -> &'static str;
-    /// The page `$2` rows long behind `$3` rows of the matches of `$1`, best first, as titles `c` in
-    /// order; for a search without filters, which need not look at each match's row.
+    /// A page of the matches of `$1`, best first, as titles `c` in order; for a search without filters, which need not
+    /// look at each match's row. Behind what ranks them, its length and the number of matches before it are bound.
     fn best_page(&self) -> &'static str;
 }
 
@@ -130,12 +132,11 @@ pub(super) async fn corrected(
     let mut has_more = false;
     for group in &mut wider.groups {
         let Some(typed) = group.first().map(|term| term.word.clone()) else { continue };
-        let most = typos::allowed(&typed);
-        if most == 0 {
+        if typos::allowed(&typed) == 0 {
             continue;
         }
         let candidates = index.candidates(connection, &typed, MAX_CANDIDATES).await?;
-        let alike = candidates.into_iter().filter(|word| *word != typed && typos::is_within(&typed, word, most));
+        let alike = candidates.into_iter().filter(|word| *word != typed && typos::is_alike(&typed, word));
         group.extend(alike.take(MAX_ALIKE).map(|word| Term { word, is_prefix: false }));
         has_more |= group.len() > 1;
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use async_trait::async_trait;
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, Connection as _};
 use streamgate_store::Transaction;
 
 use super::{Term, TextIndex, Wanted, Words};
@@ -11,6 +11,9 @@ use crate::Error;
 
 /// Positions of a `tsvector` end here; words behind it are found, but not told apart by place.
 const LAST_POSITION: usize = 16_383;
+
+/// Share of parts in common from which a word is looked at; what is alike is decided letter by letter.
+const SET_SIMILARITY: &str = "SET LOCAL pg_trgm.similarity_threshold = 0.1";
 
 /// The full-text index of PostgreSQL.
 #[derive(Debug)]
@@ -53,9 +56,14 @@ impl TextIndex for PostgresText {
     }
 
     async fn candidates(&self, connection: &mut AnyConnection, word: &str, limit: i64) -> Result<Vec<String>, Error> {
+        // Two changed places in a short word leave few parts in common: the usual bound would miss it.
+        let mut tx = connection.begin().await?;
+        sqlx::query(SET_SIMILARITY).execute(&mut *tx).await?;
         let candidates = "SELECT word FROM search_words WHERE word OPERATOR(public.%) $1 \
                           ORDER BY public.similarity(word, $1) DESC, word LIMIT $2";
-        Ok(sqlx::query_scalar(candidates).bind(word).bind(limit).fetch_all(connection).await?)
+        let words = sqlx::query_scalar(candidates).bind(word).bind(limit).fetch_all(&mut *tx).await?;
+        tx.rollback().await?;
+        Ok(words)
     }
 
     fn expression(&self, wanted: &Wanted) -> String {
@@ -65,17 +73,22 @@ impl TextIndex for PostgresText {
         owner.chain(groups).collect::<Vec<_>>().join(" & ")
     }
 
+    fn ranking(&self, wanted: &Wanted) -> Option<String> {
+        // Without the owner: words that must all match are ranked in pairs, and with a word without weight each pair is nothing.
+        Some(self.expression(&Wanted { owner: None, ..wanted.clone() }))
+    }
+
     fn matches(&self) -> &'static str {
         "FROM content_words f JOIN contents c ON c.content_id = f.content_id WHERE f.words @@ CAST(CAST($1 AS TEXT) AS TSQUERY)"
     }
 
     fn best_first(&self) -> &'static str {
-        "ts_rank('{0, 0.2, 0.5, 1}', f.words, CAST(CAST($1 AS TEXT) AS TSQUERY), 1) DESC, c.content_id DESC"
+        "ts_rank('{0, 0.2, 0.5, 1}', f.words, CAST(CAST($2 AS TEXT) AS TSQUERY), 1) DESC, c.content_id DESC"
     }
 
     fn best_page(&self) -> &'static str {
-        "FROM (SELECT content_id, ts_rank('{0, 0.2, 0.5, 1}', words, CAST(CAST($1 AS TEXT) AS TSQUERY), 1) AS score FROM content_words \
-         WHERE words @@ CAST(CAST($1 AS TEXT) AS TSQUERY) ORDER BY score DESC, content_id DESC LIMIT $2 OFFSET $3) f \
+        "FROM (SELECT content_id, ts_rank('{0, 0.2, 0.5, 1}', words, CAST(CAST($2 AS TEXT) AS TSQUERY), 1) AS score FROM content_words \
+         WHERE words @@ CAST(CAST($1 AS TEXT) AS TSQUERY) ORDER BY score DESC, content_id DESC LIMIT $3 OFFSET $4) f \
          JOIN contents c ON c.content_id = f.content_id ORDER BY f.score DESC, f.content_id DESC"
     }
 }
@@ -111,6 +124,7 @@ mod tests {
     fn a_search_is_quoted_words_in_the_callers_titles() {
         let wanted = Wanted::of("Cat & 'dog", Some("acc_01")).unwrap();
         assert_eq!(PostgresText.expression(&wanted), "'acc01':D & ('cat':*ABC) & ('dog':*ABC)");
+        assert_eq!(PostgresText.ranking(&wanted).unwrap(), "('cat':*ABC) & ('dog':*ABC)");
     }
 
     #[test]

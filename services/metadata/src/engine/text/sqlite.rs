@@ -74,6 +74,10 @@ impl TextIndex for SqliteText {
         }
     }
 
+    fn ranking(&self, _wanted: &Wanted) -> Option<String> {
+        None
+    }
+
     fn matches(&self) -> &'static str {
         "FROM contents_fts f JOIN contents c ON c.id = f.rowid WHERE contents_fts MATCH $1"
     }

@@ -14,9 +14,14 @@ pub(super) fn allowed(word: &str) -> usize {
     }
 }
 
+/// Whether one word may be the other, mistyped. The longer one counts: letters are left out more easily than added.
+pub(super) fn is_alike(typed: &str, word: &str) -> bool {
+    is_within(typed, word, allowed(typed).max(allowed(word)))
+}
+
 /// Whether one word can be made of the other with at most `most` mistakes: a letter too many, too few,
 /// another one, or two changed places.
-pub(super) fn is_within(left: &str, right: &str, most: usize) -> bool {
+fn is_within(left: &str, right: &str, most: usize) -> bool {
     let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
     if left.len().abs_diff(right.len()) > most {
         return false;
@@ -51,6 +56,12 @@ mod tests {
             assert!(!is_within(other, "coffee", 1), "{other}");
         }
         assert!(is_within("montains", "mountain", 2) && is_within("été", "ete", 2));
+    }
+
+    #[test]
+    fn a_long_word_may_have_lost_letters() {
+        assert!(is_alike("elefant", "elephant") && is_alike("elephant", "elefant"));
+        assert!(!is_alike("cofee", "coffin") && !is_alike("infant", "elefant"));
     }
 
     #[test]
