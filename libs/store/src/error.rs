@@ -63,6 +63,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A text that an engine can't keep, such as one with a NUL: what a caller gave was not checked before.
+    #[error("a text of the request holds a character that can't be stored")]
+    BadText,
     /// Any other trouble with the database.
     #[error("query the database")]
     Database(#[source] sqlx::Error),
@@ -92,7 +95,7 @@ impl Error {
         match self {
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::AlreadyExists(_) => ErrorKind::AlreadyExists,
-            Self::BadKey(_) => ErrorKind::InvalidArgument,
+            Self::BadKey(_) | Self::BadText => ErrorKind::InvalidArgument,
             Self::WrongOffset { .. } => ErrorKind::FailedPrecondition,
             Self::OutOfRange { .. } => ErrorKind::OutOfRange,
             Self::Busy(_) => ErrorKind::Aborted,
@@ -110,6 +113,7 @@ impl Error {
             Self::NotFound(_) => "blob_not_found",
             Self::AlreadyExists(_) => "blob_exists",
             Self::BadKey(_) => "blob_key_invalid",
+            Self::BadText => "text_invalid",
             Self::WrongOffset { .. } => "wrong_offset",
             Self::OutOfRange { .. } => "range_past_end",
             Self::Busy(_) => "blob_busy",
@@ -135,6 +139,7 @@ impl From<sqlx::Error> for Error {
                 Meaning::ReadOnly => Self::ReadOnly,
                 Meaning::Passing => Self::unavailable(error),
                 Meaning::Damaged => Self::Corrupt(error.to_string()),
+                Meaning::BadText => Self::BadText,
                 Meaning::Other => Self::Database(error),
             },
             _ => Self::Database(error),
@@ -149,6 +154,7 @@ enum Meaning {
     /// It may work later.
     Passing,
     Damaged,
+    BadText,
     Other,
 }
 
@@ -190,6 +196,8 @@ fn meaning_of_sqlstate(code: &str) -> Meaning {
         "57014" | "55P03" | "25P03" | "40001" | "40P01" => Meaning::Passing,
         // data_corrupted, index_corrupted
         "XX001" | "XX002" => Meaning::Damaged,
+        // character_not_in_repertoire, untranslatable_character
+        "22021" | "22P05" => Meaning::BadText,
         // connection_exception, insufficient_resources, operator_intervention (such as a shutdown)
         _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") => Meaning::Passing,
         _ => Meaning::Other,
