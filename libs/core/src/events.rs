@@ -1,5 +1,7 @@
 //! Which events there are, and which services hear of them.
 
+use std::fmt;
+
 use streamgate_proto::streamgate::events::v1::event::Payload;
 
 use crate::service::ServiceName;
@@ -31,6 +33,16 @@ pub const TYPES: [&str; 18] = [
 
 /// How services speak to themselves; not promised to anybody outside.
 pub const INTERNAL_TYPES: [&str; 4] = ["upload.abandoned", "transcoding.progressed", "gate.changed", "content.purged"];
+
+/// The services that tell or hear of events.
+pub const TELLERS: [ServiceName; 6] = [
+    ServiceName::Upload,
+    ServiceName::Transcoder,
+    ServiceName::Streaming,
+    ServiceName::Metadata,
+    ServiceName::Worker,
+    ServiceName::Monitor,
+];
 
 /// The type of an event without its prefix, such as `file.uploaded`.
 #[must_use]
@@ -90,7 +102,7 @@ pub const fn consumers(payload: &Payload) -> &'static [ServiceName] {
 }
 
 /// How events travel and how long they are kept, as it is configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Servers of NATS, separated by commas. Events travel over gRPC when it is empty.
     pub nats_url: String,
@@ -98,6 +110,16 @@ pub struct Settings {
     pub nats_replicas: u8,
     /// How long an event that has arrived everywhere stays in the outbox, to be replayed.
     pub retain_hours: u32,
+}
+
+impl fmt::Debug for Settings {
+    /// Without the address, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("has_broker", &!self.nats_url.is_empty())
+            .field("retain_hours", &self.retain_hours)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Settings {

@@ -7,6 +7,7 @@ use std::{
 
 use streamgate_client::Mesh;
 use streamgate_core::ServiceName;
+use streamgate_store::{Database, EventBus};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Metrics, Stores, stores::Needs};
@@ -43,6 +44,18 @@ pub struct Common {
     pub redis: crate::RedisConfig,
     /// Servers that keep rows and blobs, if any; see [`Boot::database`] and [`Boot::blobs`].
     pub stores: Stores,
+    /// How events travel; see [`Boot::events`].
+    pub events: streamgate_core::events::Settings,
+}
+
+impl<C> Boot<C> {
+    /// The service's end of the events, which travel as configured. What it tells and has heard is in `db`.
+    #[must_use]
+    pub fn events(&self, db: &Database) -> EventBus {
+        let bus = EventBus::new(db.clone(), self.name, self.mesh.clone(), &self.common.events);
+        self.metrics.registry(|registry| bus.metrics().register(registry));
+        bus
+    }
 }
 
 impl Common {

@@ -294,6 +294,7 @@ fn common(settings: &Settings, mesh: &Mesh) -> Common {
         chains: settings.chains.clone(),
         redis: settings.redis.clone(),
         stores: settings.stores.clone(),
+        events: settings.events.clone(),
     }
 }
 

@@ -6,6 +6,8 @@ use axum::{Router, response::IntoResponse};
 use futures::future::BoxFuture;
 use http::Request;
 use streamgate_client::Authenticator;
+use streamgate_store::EventBus;
+use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, server::NamedService, service::RoutesBuilder};
 
 use crate::tasks::{IntoTask, OnFailure, Task};
@@ -75,6 +77,18 @@ impl Service {
     ) -> Self {
         self.tasks.push(Task { name: name.into(), on_failure, body: task.into_body().0 });
         self
+    }
+
+    /// Takes part in the events: carries them until `stop`, takes deliveries, and answers operators.
+    /// Events wait in the database while it is away, so starting it again loses nothing.
+    #[must_use]
+    pub fn events(self, bus: EventBus, stop: CancellationToken) -> Self {
+        let service = self.grpc(bus.admin());
+        let service = match bus.deliveries() {
+            Some(deliveries) => service.grpc(deliveries),
+            None => service,
+        };
+        service.task("events", OnFailure::LogAndRestart, move || bus.run(stop.clone()))
     }
 
     /// Runs a future when everything else has stopped.

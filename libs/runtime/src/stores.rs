@@ -1,6 +1,7 @@
 //! The stores that a service is given: embedded ones, or the servers that the configuration names.
 
 use std::{
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,6 +24,14 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 pub struct Stores {
     pub(crate) database: Option<PostgresServer>,
     pub(crate) bucket: Option<S3Bucket>,
+}
+
+impl Stores {
+    /// Rows on a server, for tests; blobs stay in files.
+    #[must_use]
+    pub const fn with_rows_on(server: PostgresServer) -> Self {
+        Self { database: Some(server), bucket: None }
+    }
 }
 
 /// What a service turned out to need while it was built: it is ready while all of it answers.
@@ -142,6 +151,14 @@ impl<C> Boot<C> {
             sleep(wait).await;
             wait = wait.saturating_mul(2).min(LONGEST_WAIT);
         }
+    }
+}
+
+/// The database of a service in `folder`, or on the configured server, without waiting for it.
+pub(crate) async fn open(stores: &Stores, folder: &Path, name: ServiceName, migrations: &Migrations) -> Result<Database, Error> {
+    match &stores.database {
+        Some(server) => Database::connect(server, &schema(name), migrations).await,
+        None => Database::open(&folder.join(format!("{name}.db")), migrations).await,
     }
 }
 

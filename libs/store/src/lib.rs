@@ -21,9 +21,7 @@ mod s3;
 pub use blob::{BlobInfo, BlobStore, ByteStream, bytes, collect};
 pub use database::{BadServer, Database, DatabaseKind, Migrations, PostgresServer, Transaction};
 pub use error::{Error, Result};
-pub use events::{
-    Addressee, Admin, Delivery, EventBus, EventHandler, EventMetrics, Events, Inbox, Outbox, Patience, Receipt, event_server,
-};
+pub use events::{Addressee, Admin, Delivery, EventBus, EventHandler, EventMetrics, Events, Inbox, Outbox, Patience, Receipt};
 pub use file::{FileBlobs, open_blobs};
 pub use key::{BadKey, BlobKey};
 pub use memory::MemoryBlobs;

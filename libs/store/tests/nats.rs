@@ -148,16 +148,6 @@ async fn a_wiped_nats_loses_nothing_for_old_and_new_consumers() {
 
 #[tokio::test]
 async fn a_stream_that_was_deleted_under_running_services_is_filled_again() {
-    let (capture, _guard) = streamgate_testkit::LogCapture::start();
-    struct P(streamgate_testkit::LogCapture);
-    impl Drop for P {
-        fn drop(&mut self) {
-            for l in self.0.lines() {
-                eprintln!("{} {}", l.level, l.text);
-            }
-        }
-    }
-    let _p = P(capture);
     let (nats, stage) = (Nats::start().await.unwrap(), Stage::sqlite());
     let (upload, metadata, _transcoder) = upload_and_its_consumers(&stage, &nats).await;
     upload.running.send("c", uploaded("one")).await;

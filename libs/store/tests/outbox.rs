@@ -183,5 +183,5 @@ async fn a_database_from_before_dead_letters_keeps_its_events() {
     let db = stage.open("old").await;
     assert_eq!((count(&db, WAITING).await, count(&db, DEAD).await), (1, 1));
     assert_eq!(count(&db, "SELECT count(*) FROM dead_letters WHERE id = 'e1:metadata' AND detail = 'fault: it was'").await, 1);
-    let _usable = Outbox::new(db, ServiceName::Upload);
+    let _usable = Outbox::new(ServiceName::Upload);
 }

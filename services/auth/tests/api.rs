@@ -12,6 +12,7 @@ use streamgate_core::{
     time::now_ms,
 };
 use streamgate_proto::streamgate::auth::v1 as pb;
+use streamgate_runtime::ConfigSource;
 use support::{ORIGIN, Service, Wallet, bearer, operator, reason};
 
 #[tokio::test]
@@ -194,10 +195,11 @@ async fn an_api_key_works_until_it_is_revoked() {
 #[tokio::test]
 async fn a_key_made_on_the_machine_works_while_the_service_runs() {
     let service = Service::start().await;
-    let made = create_api_key_offline(&service.folder, "first key", Role::Operator).await.unwrap();
+    let source = ConfigSource::new().env("STREAMGATE_DATA_DIR", service.folder.to_string_lossy());
+    let made = create_api_key_offline(&source, "first key", Role::Operator).await.unwrap();
     assert_eq!(service.account(&made.secret).await.unwrap().role, "operator");
     assert!(!format!("{made:?}").contains(&made.secret));
-    assert!(create_api_key_offline(&service.folder, " ", Role::Viewer).await.is_err());
+    assert!(create_api_key_offline(&source, " ", Role::Viewer).await.is_err());
 
     use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(service.folder.join("db/auth.db")).unwrap().permissions().mode();

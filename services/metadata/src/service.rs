@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::metadata::v1::metadata_service_server::MetadataServiceServer;
 use streamgate_runtime::{Boot, BoxError, CancellationToken, OnFailure, Service};
-use streamgate_store::{Migrations, Outbox, event_server};
+use streamgate_store::Migrations;
 
 use crate::{
     Config, Error, Handler, Metrics,
@@ -32,21 +32,19 @@ impl streamgate_runtime::App for App {
 
         // 2. The database and what leaves it.
         let db = boot.database(&MIGRATIONS).await?;
-        let outbox = Outbox::new(db.clone(), ServiceName::Metadata);
+        let bus = boot.events(&db);
 
         // 3. The behaviour, its RPCs, and the events it hears.
         let (changes, tell) = Changes::told(boot.mesh.clone());
-        let engine = Engine::new(db, outbox.clone(), metrics, boot.config, changes);
+        let engine = Engine::new(db, bus.outbox(), metrics, boot.config, changes);
         let (indexer, stop, stopped) = (engine.clone(), boot.stop.clone(), boot.stop.clone());
         Ok(Service::new()
             .grpc(MetadataServiceServer::new(Handler::new(engine.clone())))
-            .grpc(event_server(Arc::new(engine)))
+            .events(bus.hears(Arc::new(engine)), boot.stop)
             // What near caches hold is believed for a bounded time anyway.
             .task("changes", OnFailure::LogAndRestart, async move { stopped.run_until_cancelled(tell).await.unwrap_or_default() })
             // Titles that an older version wrote are found once it has passed them.
-            .task("index", OnFailure::LogAndRestart, move || bring_up_to_date(indexer.clone(), stop.clone()))
-            // Events wait in the outbox while the relay is away: starting it again loses nothing.
-            .task("relay", OnFailure::LogAndRestart, move || outbox.relay(boot.mesh.clone(), boot.stop.clone())))
+            .task("index", OnFailure::LogAndRestart, move || bring_up_to_date(indexer.clone(), stop.clone())))
     }
 }
 

@@ -9,7 +9,7 @@ use streamgate_proto::streamgate::{
     audit::v1::audit_service_server::AuditServiceServer, monitor::v1::monitor_service_server::MonitorServiceServer,
 };
 use streamgate_runtime::{Boot, BoxError, CancellationToken, OnFailure, Service};
-use streamgate_store::{Migrations, Outbox};
+use streamgate_store::Migrations;
 
 use crate::{
     AuditHandler, Config, Error, Handler, Metrics,
@@ -43,8 +43,8 @@ impl streamgate_runtime::App for App {
 
         // 2. What is kept.
         let db = boot.database(&MIGRATIONS).await?;
-        let outbox = Outbox::new(db.clone(), ServiceName::Monitor);
-        let alerts = AlertStore::new(db.clone(), outbox.clone());
+        let bus = boot.events(&db);
+        let alerts = AlertStore::new(db.clone(), bus.outbox());
         let logs = Logs::new(db.clone(), boot.config.clone());
         let audit = AuditHandler { audit: Audit::new(db), metrics: metrics.clone() };
 
@@ -73,19 +73,19 @@ impl streamgate_runtime::App for App {
         };
 
         // 4. RPCs and the rounds. Looking never fails: a service that can't be asked is an answer
-        // too. Events wait in the outbox while the relay is away.
-        let (mesh, stop, interval) = (boot.mesh, boot.stop, boot.config.alert_interval());
-        let (relay_stop, prune_stop) = (stop.clone(), stop.clone());
+        // too.
+        let (stop, interval) = (boot.stop, boot.config.alert_interval());
+        let prune_stop = stop.clone();
         Ok(Service::new()
             .grpc(MonitorServiceServer::new(handler))
             .grpc(AuditServiceServer::new(audit))
+            .events(bus, stop.clone())
             .task("health", OnFailure::StopProcess, poller.clone().watch_health(stop.clone()))
             .task("metrics", OnFailure::StopProcess, poller.watch_metrics(stop.clone()))
             .task("system", OnFailure::StopProcess, system.watch(metrics, stop.clone()))
             .task("gas", OnFailure::StopProcess, evaluator.clone().watch_gas(stop.clone()))
             .task("alerts", OnFailure::StopProcess, evaluator.watch(interval, stop))
-            .task("prune", OnFailure::LogAndRestart, move || prune(logs.clone(), alerts.clone(), prune_stop.clone()))
-            .task("relay", OnFailure::LogAndRestart, move || outbox.relay(mesh.clone(), relay_stop.clone())))
+            .task("prune", OnFailure::LogAndRestart, move || prune(logs.clone(), alerts.clone(), prune_stop.clone())))
     }
 }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use streamgate_core::{ServiceName, time::now_ms};
 use streamgate_proto::streamgate::streaming::v1::streaming_service_server::StreamingServiceServer;
 use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
-use streamgate_store::{Migrations, Outbox, event_server};
+use streamgate_store::Migrations;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +38,7 @@ impl streamgate_runtime::App for App {
 
         // 2. Sessions, media, and the neighbours.
         let database = boot.database(&MIGRATIONS).await?;
-        let outbox = Outbox::new(database.clone(), Self::NAME);
+        let bus = boot.events(&database);
         let neighbours = Arc::new(Neighbours::new(boot.mesh.clone()));
         let deps = Deps {
             titles: neighbours.clone(),
@@ -46,7 +46,7 @@ impl streamgate_runtime::App for App {
             presentations: neighbours,
             tokens: Arc::new(MeshTokens::new(boot.mesh.clone())),
             blobs: boot.blobs().await?,
-            outbox: outbox.clone(),
+            outbox: bus.outbox(),
             database,
             metrics,
         };
@@ -55,18 +55,16 @@ impl streamgate_runtime::App for App {
         let upkeep_every = Duration::from_secs(boot.config.upkeep_seconds.into());
         let engine = Arc::new(Engine::new(deps, boot.config, &boot.common.public_url));
         let (checked, tidied, followed, flushed) = (engine.clone(), engine.clone(), engine.clone(), engine.clone());
-        let (mesh, stop) = (boot.mesh, boot.stop);
+        let stop = boot.stop;
         let (check_stop, tidy_stop, follow_stop) = (stop.clone(), stop.clone(), stop.clone());
         Ok(Service::new()
             .grpc(StreamingServiceServer::new(Handler::new(Arc::clone(&engine))))
-            .grpc(event_server(Arc::new(TitleEvents::new(engine))))
+            .events(bus.hears(Arc::new(TitleEvents::new(engine))), stop)
             // While they are away, each session is still checked when it is used.
             .task("gate checks", OnFailure::LogAndRestart, move || check_gates(checked.clone(), upkeep_every, check_stop.clone()))
             .task("session upkeep", OnFailure::LogAndRestart, move || tidy(tidied.clone(), tidy_stop.clone()))
             // Sessions that end in another process end here at their next gate check at the latest.
             .task("session changes", OnFailure::LogAndRestart, move || follow(followed.clone(), follow_stop.clone()))
-            // Events wait in the outbox while the relay is away: starting it again loses nothing.
-            .task("relay", OnFailure::LogAndRestart, move || outbox.relay(mesh.clone(), stop.clone()))
             .on_stop(async move {
                 if let Err(error) = flushed.flush().await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the last use of sessions was not written down");

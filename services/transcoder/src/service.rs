@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::transcoder::v1::transcoder_service_server::TranscoderServiceServer;
 use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
-use streamgate_store::{Migrations, Outbox, event_server};
+use streamgate_store::Migrations;
 
 use crate::{Config, Engine, Handler, Metrics, Worker};
 
@@ -29,25 +29,23 @@ impl streamgate_runtime::App for App {
 
         // 2. The database, what leaves it, and the media.
         let db = boot.database(&MIGRATIONS).await?;
-        let outbox = Outbox::new(db.clone(), ServiceName::Transcoder);
+        let bus = boot.events(&db);
         let blobs = boot.blobs().await?;
 
         // 3. The behaviour, and the worker that runs jobs.
-        let engine = Engine::new(db, outbox.clone(), blobs, metrics, &boot.config);
+        let engine = Engine::new(db, bus.outbox(), blobs, metrics, &boot.config);
         let worker = Worker::new(engine.clone(), boot.config, &boot.common.data_dir);
 
         // 4. The RPCs, the events it hears, and what it needs to be ready.
         let (readiness, sweeper) = (worker.clone(), engine.clone());
-        let (stop, sweep_stop, mesh) = (boot.stop.clone(), boot.stop.clone(), boot.mesh);
+        let (stop, sweep_stop) = (boot.stop.clone(), boot.stop.clone());
         Ok(Service::new()
             .grpc(TranscoderServiceServer::new(Handler::new(engine.clone())))
-            .grpc(event_server(Arc::new(engine)))
+            .events(bus.hears(Arc::new(engine)), boot.stop)
             .ready_check("encoder", move || {
                 let worker = readiness.clone();
                 async move { worker.readiness() }
             })
-            // Events wait in the outbox while the relay is away: starting it again loses nothing.
-            .task("relay", OnFailure::LogAndRestart, move || outbox.relay(mesh.clone(), boot.stop.clone()))
             // Jobs wait in the queue while the worker is away.
             .task("worker", OnFailure::LogAndRestart, move || worker.clone().run(stop.clone()))
             .task("sweep", OnFailure::LogAndRestart, move || crate::worker::sweep(sweeper.clone(), sweep_stop.clone())))

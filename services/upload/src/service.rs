@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::upload::v1::upload_service_server::UploadServiceServer;
-use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
-use streamgate_store::{Migrations, Outbox, event_server};
+use streamgate_runtime::{Boot, BoxError, Service};
+use streamgate_store::Migrations;
 
 use crate::{
     Config, Handler, Metrics,
@@ -33,18 +33,15 @@ impl streamgate_runtime::App for App {
         // 2. The stores, and the events that leave them.
         let blobs = boot.blobs().await?;
         let db = boot.database(&MIGRATIONS).await?;
-        let outbox = Outbox::new(db.clone(), ServiceName::Upload);
+        let bus = boot.events(&db);
 
         // 3. The behaviour, its RPCs, and the events it hears.
         let titles = Arc::new(MeshTitles::new(boot.mesh.clone()));
         let room = Arc::new(Disk::new(boot.common.blobs_path(), boot.config.disk_reserve_bytes));
-        let engine = Engine::new(boot.config, db.clone(), outbox.clone(), Storage { blobs, room }, titles, metrics);
-        let (mesh, stop) = (boot.mesh, boot.stop);
+        let engine = Engine::new(boot.config, db.clone(), bus.outbox(), Storage { blobs, room }, titles, metrics);
         Ok(Service::new()
             .grpc(UploadServiceServer::new(Handler::new(engine.clone())))
-            .grpc(event_server(Arc::new(engine)))
-            // Events wait in the outbox while the relay is away: starting it again loses nothing.
-            .task("relay", OnFailure::LogAndRestart, move || outbox.relay(mesh.clone(), stop.clone()))
+            .events(bus.hears(Arc::new(engine)), boot.stop)
             .on_stop(async move { db.close().await }))
     }
 }

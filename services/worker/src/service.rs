@@ -8,7 +8,7 @@ use streamgate_proto::streamgate::worker::v1::{
     webhook_service_server::WebhookServiceServer, worker_service_server::WorkerServiceServer,
 };
 use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
-use streamgate_store::{Migrations, event_server};
+use streamgate_store::Migrations;
 
 use crate::{
     Config, Handler, Metrics, WebhookHandler,
@@ -40,20 +40,19 @@ impl streamgate_runtime::App for App {
 
         // 2. The queue, the webhooks on it, and what its jobs do.
         let db = boot.database(&MIGRATIONS).await?;
-        let queue = Queue::new(db);
+        let bus = boot.events(&db);
+        let queue = Queue::new(db, bus.outbox());
         let webhooks = webhooks(&queue, &boot.config, &metrics)?;
         let registry = Registry::standard(&boot.mesh, &webhooks, &boot.config)?;
 
         // 3. RPCs, the events it hears, the workers and the clock. All tasks may be started again: the rows remember.
-        let outbox = queue.outbox().clone();
         let runner = Runner::new(queue.clone(), registry.clone(), metrics.clone(), boot.config);
         let scheduler = Scheduler::new(queue.clone(), webhooks.clone(), registry.clone(), metrics.clone());
-        let (mesh, relay_stop, work_stop, clock_stop) = (boot.mesh, boot.stop.clone(), boot.stop.clone(), boot.stop);
+        let (work_stop, clock_stop) = (boot.stop.clone(), boot.stop.clone());
         Ok(Service::new()
             .grpc(WorkerServiceServer::new(Handler::new(queue, registry, metrics)))
             .grpc(WebhookServiceServer::new(WebhookHandler::new(webhooks.clone())))
-            .grpc(event_server(Arc::new(webhooks)))
-            .task("relay", OnFailure::LogAndRestart, move || outbox.relay(mesh.clone(), relay_stop.clone()))
+            .events(bus.hears(Arc::new(webhooks)), boot.stop)
             .task("jobs", OnFailure::LogAndRestart, move || runner.clone().run(work_stop.clone()))
             .task("schedules", OnFailure::LogAndRestart, move || scheduler.clone().run(clock_stop.clone())))
     }

@@ -9,7 +9,7 @@ const PREFIX: &str = "STREAMGATE_";
 /// Read elsewhere: which files there are, and what the command-line client uses.
 const READ_ELSEWHERE: [&str; 6] =
     ["STREAMGATE_ENV", "STREAMGATE_CONFIG", "STREAMGATE_URL", "STREAMGATE_TOKEN", "STREAMGATE_API_KEY", "STREAMGATE_LOG"];
-const SECTIONS: [&str; 8] = ["server", "log", "mesh", "telemetry", "chains", "redis", "database", "s3"];
+const SECTIONS: [&str; 10] = ["server", "log", "mesh", "telemetry", "chains", "redis", "database", "s3", "nats", "events"];
 
 /// Applies one variable. Those that are not ours are left alone.
 pub(super) fn apply(tree: &mut Map<String, Value>, name: &str, value: &str) -> Result<(), ConfigError> {
@@ -26,6 +26,7 @@ pub(super) fn apply(tree: &mut Map<String, Value>, name: &str, value: &str) -> R
             let port: u16 = value.parse().map_err(|_| ConfigError(format!("DB_PORT must be a port number, not {value:?}")))?;
             set(tree, &["database", "port"], Value::from(port));
         }
+        "NATS_URL" => set_text(tree, &["nats", "url"], value),
         "S3_ENDPOINT" => set_text(tree, &["s3", "endpoint"], value),
         "S3_REGION" => set_text(tree, &["s3", "region"], value),
         "S3_BUCKET" => set_text(tree, &["s3", "bucket"], value),

@@ -3,6 +3,7 @@
 //! anything is opened.
 
 mod env;
+mod events;
 mod redis;
 mod source;
 mod stores;
@@ -108,6 +109,8 @@ struct Root {
     redis: RedisConfig,
     database: stores::DatabaseConfig,
     s3: stores::S3Config,
+    nats: events::NatsConfig,
+    events: events::EventsConfig,
     operator_wallets: Vec<String>,
     chains: BTreeMap<u64, Vec<String>>,
 }
@@ -124,6 +127,8 @@ impl Default for Root {
             redis: RedisConfig::default(),
             database: stores::DatabaseConfig::default(),
             s3: stores::S3Config::default(),
+            nats: events::NatsConfig::default(),
+            events: events::EventsConfig::default(),
             operator_wallets: Vec::new(),
             chains: BTreeMap::new(),
         }
@@ -143,6 +148,7 @@ pub(crate) struct Settings {
     pub(crate) telemetry: TelemetryConfig,
     pub(crate) redis: RedisConfig,
     pub(crate) stores: Stores,
+    pub(crate) events: streamgate_core::events::Settings,
     pub(crate) operator_wallets: Vec<String>,
     pub(crate) chains: BTreeMap<u64, Vec<String>>,
     ports: BTreeMap<ServiceName, u16>,
@@ -169,6 +175,7 @@ impl Settings {
                 database: root.database.server().map_err(ConfigError)?,
                 bucket: root.s3.bucket().map_err(ConfigError)?,
             },
+            events: events::settings(root.nats, &root.events).map_err(ConfigError)?,
             operator_wallets: root.operator_wallets,
             chains: root.chains,
             sections,

@@ -6,8 +6,11 @@ use std::{
 };
 
 use serde_json::{Map, Value};
+use streamgate_core::ServiceName;
+use streamgate_store::{Database, Migrations};
 
 use super::{ConfigError, Settings, env};
+use crate::{BoxError, boot::databases, stores};
 
 /// File that is read when nobody names another.
 const DEFAULT_FILE: &str = "config/config.yaml";
@@ -96,6 +99,15 @@ impl ConfigSource {
     /// What is wrong with the configuration.
     pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
         Ok(Settings::load(self)?.data_dir)
+    }
+
+    /// A service's database as this configuration names it, for tools that work on it beside the platform.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, or with the database; it is not waited for.
+    pub async fn database(&self, name: ServiceName, migrations: &Migrations) -> Result<Database, BoxError> {
+        let settings = Settings::load(self)?;
+        Ok(stores::open(&settings.stores, &databases(&settings.data_dir), name, migrations).await?)
     }
 
     /// All layers merged.

@@ -5,6 +5,7 @@ use prost::Message as _;
 use streamgate_client::Mesh;
 use streamgate_core::{
     Caller, Failure, ServiceName,
+    events::TELLERS,
     page::Page,
     time::{from_timestamp, to_timestamp},
 };
@@ -43,7 +44,10 @@ impl Admin {
     fn elsewhere<T>(&self, request: &Request<T>, service: &str) -> Result<Option<AdminClient>, Failure> {
         let asked: ServiceName = match service {
             "" => return Err(Failure::invalid_field("service", "must name a service, such as upload")),
-            name => name.parse().map_err(|_| Failure::invalid_field("service", "must be one of the nine"))?,
+            name => name.parse().ok().filter(|name| TELLERS.contains(name)).ok_or_else(|| {
+                let names: Vec<&str> = TELLERS.iter().map(|name| name.as_str()).collect();
+                Failure::invalid_field("service", format!("must be one that takes part in events: {}", names.join(", ")))
+            })?,
         };
         if asked == self.own {
             return Ok(None);

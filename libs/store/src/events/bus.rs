@@ -92,7 +92,7 @@ impl EventBus {
     /// Adds events to changes of the same database.
     #[must_use]
     pub fn outbox(&self) -> Outbox {
-        Outbox::through(self.db.clone(), self.own, if self.has_broker() { Route::Broker } else { Route::Grpc })
+        Outbox::through(self.own, if self.has_broker() { Route::Broker } else { Route::Grpc })
     }
 
     /// The gRPC service that takes events in; absent when the service hears none.

@@ -31,7 +31,7 @@ pub use metrics::EventMetrics;
 pub use outbox::Outbox;
 pub use outgoing::{Addressee, Delivery, Receipt};
 pub use patience::Patience;
-pub use server::{Events, event_server};
+pub use server::Events;
 
 /// The steps of the tables above, counted apart from the service's own.
 pub(crate) fn schema(kind: DatabaseKind) -> Migrator {

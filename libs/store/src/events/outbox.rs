@@ -1,7 +1,7 @@
 //! Events that leave a service, in the same change as what they tell.
 
 use prost::Message as _;
-use streamgate_client::{Mesh, RequestContext};
+use streamgate_client::context::current_traceparent;
 use streamgate_core::{
     ServiceName, events,
     ids::EventId,
@@ -9,36 +9,25 @@ use streamgate_core::{
 };
 use streamgate_proto::streamgate::events::v1::{Event, event::Payload};
 
-use tokio_util::sync::CancellationToken;
+use super::outgoing::Route;
+use crate::{database::Transaction, error::Result};
 
-use super::{EventBus, outgoing::Route};
-use crate::{
-    database::{Database, Transaction},
-    error::Result,
-};
-
-/// Adds events to a change. An [`EventBus`] relays them once it is committed.
+/// Adds events to a change. An [`EventBus`](super::EventBus) relays them once it is committed.
 #[derive(Debug, Clone)]
 pub struct Outbox {
-    db: Database,
     source: ServiceName,
     route: Route,
 }
 
 impl Outbox {
-    /// The outbox of `source`, in its database, for events that travel over gRPC.
+    /// The outbox of `source`, for events that travel over gRPC.
     #[must_use]
-    pub const fn new(db: Database, source: ServiceName) -> Self {
-        Self::through(db, source, Route::Grpc)
+    pub const fn new(source: ServiceName) -> Self {
+        Self::through(source, Route::Grpc)
     }
 
-    pub(super) const fn through(db: Database, source: ServiceName, route: Route) -> Self {
-        Self { db, source, route }
-    }
-
-    /// Delivers over gRPC until `stop`, for a service that has no [`EventBus`] yet.
-    pub fn relay(&self, mesh: Mesh, stop: CancellationToken) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
-        EventBus::new(self.db.clone(), self.source, mesh, &events::Settings::default()).run(stop)
+    pub(super) const fn through(source: ServiceName, route: Route) -> Self {
+        Self { source, route }
     }
 
     /// Adds an event about `subject`; it leaves when the change is committed, and never otherwise.
@@ -58,7 +47,7 @@ impl Outbox {
             subject: subject.to_owned(),
             time: Some(to_timestamp(now)),
             r#type: format!("{}{}", events::PREFIX, events::event_type(&payload)),
-            trace_parent: RequestContext::current().map(|request| request.traceparent()).unwrap_or_default(),
+            trace_parent: current_traceparent(),
             payload: Some(payload),
         };
         let seq: i64 =

@@ -4,10 +4,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use streamgate_core::{Failure, FieldViolation, ids::EventId};
-use streamgate_proto::streamgate::events::v1::{
-    DeliverRequest, DeliverResponse, Event,
-    event_service_server::{EventService, EventServiceServer},
-};
+use streamgate_proto::streamgate::events::v1::{DeliverRequest, DeliverResponse, Event, event_service_server::EventService};
 use tonic::{Request, Response, Status};
 
 use super::inbox::{EventHandler, Inbox};
@@ -32,12 +29,6 @@ impl Events {
     pub fn remembered_in(self, db: Database) -> Self {
         Self { db: Some(db), ..self }
     }
-}
-
-/// The gRPC service that a consumer adds to its server when it has no [`EventBus`](super::EventBus).
-#[must_use]
-pub fn event_server(handler: Arc<dyn EventHandler>) -> EventServiceServer<Events> {
-    EventServiceServer::new(Events::new(handler))
 }
 
 impl fmt::Debug for Events {

@@ -1,6 +1,6 @@
 //! `streamgate apikey`.
 
-use std::fs;
+use std::{error::Error, fs};
 
 use streamgate_core as core;
 use streamgate_runtime::ConfigSource;
@@ -10,19 +10,30 @@ use crate::{
     cli::{CreateApiKey, Role},
 };
 
-/// Makes a key in the data folder and prints it.
+/// Makes a key in the database of the configuration and prints it.
 pub(crate) async fn create(arguments: CreateApiKey) -> Result<(), CliError> {
     let wrong = |error: streamgate_runtime::ConfigError| CliError::Usage(error.to_string());
-    let data_dir = ConfigSource::of_process().map_err(wrong)?.data_dir().map_err(wrong)?;
+    let source = ConfigSource::of_process().map_err(wrong)?;
+    let data_dir = source.data_dir().map_err(wrong)?;
     let unwritable = |error| CliError::Failed(format!("the data folder {} can't be written: {error}", data_dir.display()));
     fs::create_dir_all(data_dir.join("db")).map_err(unwritable)?;
-    let made = streamgate_auth::create_api_key_offline(&data_dir, &arguments.name, role(arguments.role)).await;
-    let made = made.map_err(|error| CliError::Failed(format!("make an API key in {}: {error}", data_dir.display())))?;
+    let made = streamgate_auth::create_api_key_offline(&source, &arguments.name, role(arguments.role)).await;
+    let made = made.map_err(|error| CliError::Failed(format!("make an API key: {}", in_one_line(&*error))))?;
     println!("{}", made.secret);
     if !arguments.quiet {
         eprintln!("Send it as `Authorization: Bearer …`. It is not shown again.");
     }
     Ok(())
+}
+
+fn in_one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line = format!("{line}: {cause}");
+        source = cause.source();
+    }
+    line
 }
 
 const fn role(role: Role) -> core::Role {

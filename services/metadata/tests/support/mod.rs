@@ -73,7 +73,7 @@ impl Fixture {
     }
 
     pub fn over(db: Database, config: Config, folder: Option<tempfile::TempDir>) -> Self {
-        let outbox = Outbox::new(db.clone(), ServiceName::Metadata);
+        let outbox = Outbox::new(ServiceName::Metadata);
         let engine = Engine::new(db.clone(), outbox, Metrics::default(), config, Changes::untold());
         Self { handler: Handler::new(engine.clone()), engine: Arc::new(engine), db, _folder: folder }
     }

@@ -119,7 +119,7 @@ impl Rig {
         let db = Database::open(&folder.path().join("monitor.db"), &MIGRATIONS).await.unwrap();
         let config = Config { health_interval_ms: 20, health_timeout_ms: 50, ..config };
         let (fake, seen, metrics) = (Arc::new(Fake::default()), Seen::new(0), Metrics::default());
-        let alerts = AlertStore::new(db.clone(), Outbox::new(db.clone(), ServiceName::Monitor));
+        let alerts = AlertStore::new(db.clone(), Outbox::new(ServiceName::Monitor));
         let system = SystemWatch::new(folder.path());
         let interval = config.metrics_interval_ms;
         let evaluator = Evaluator::new(

@@ -267,7 +267,7 @@ fn engine(world: &Arc<World>, db: &Database, blobs: &Arc<MemoryBlobs>, config: &
         presentations: world.clone(),
         tokens: Arc::new(PlainTokens),
         blobs: blobs.clone(),
-        outbox: Outbox::new(db.clone(), ServiceName::Streaming),
+        outbox: Outbox::new(ServiceName::Streaming),
         database: db.clone(),
         metrics: Metrics::default(),
     };

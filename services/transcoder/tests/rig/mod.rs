@@ -97,7 +97,7 @@ impl Rig {
     pub async fn without_worker() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let db = Database::open(&folder.path().join("transcoder.db"), &MIGRATIONS).await.unwrap();
-        let outbox = Outbox::new(db.clone(), ServiceName::Transcoder);
+        let outbox = Outbox::new(ServiceName::Transcoder);
         let blobs = open_blobs(&folder.path().join("blobs")).unwrap();
         let config = Config { heartbeat_ms: 200, lease_ms: 2_000, ..Config::default() };
         let engine = Engine::new(db.clone(), outbox, Arc::clone(&blobs), Metrics::default(), &config);
@@ -121,14 +121,14 @@ impl Rig {
     /// Queues at most so many jobs, keeps superseded media for no time, and begins anew.
     pub fn limit(&mut self, max_queued: u32) {
         self.config = Config { max_queued, keep_superseded_hours: 0, ..self.config.clone() };
-        let outbox = Outbox::new(self.db.clone(), ServiceName::Transcoder);
+        let outbox = Outbox::new(ServiceName::Transcoder);
         self.engine = Engine::new(self.db.clone(), outbox, Arc::clone(&self.blobs), Metrics::default(), &self.config);
         self.handler = Handler::new(self.engine.clone());
     }
 
     /// The same service in another process, over the same rows.
     pub fn replica(&self) -> Engine {
-        let outbox = Outbox::new(self.db.clone(), ServiceName::Transcoder);
+        let outbox = Outbox::new(ServiceName::Transcoder);
         Engine::new(self.db.clone(), outbox, Arc::clone(&self.blobs), Metrics::default(), &self.config)
     }
 

@@ -199,7 +199,7 @@ async fn build(
 ) -> (Database, Arc<dyn BlobStore>, Engine) {
     let db = Database::open(&folder.join("db/upload.db"), &MIGRATIONS).await.unwrap();
     let blobs = open_blobs(&folder.join("blobs")).unwrap();
-    let outbox = Outbox::new(db.clone(), ServiceName::Upload);
+    let outbox = Outbox::new(ServiceName::Upload);
     let titles: Arc<dyn Titles> = titles.clone();
     let storage = Storage { blobs: blobs.clone(), room: room.clone() };
     let engine = Engine::new(config.clone(), db.clone(), outbox, storage, titles, Metrics::default());

@@ -11,8 +11,9 @@ use std::{
 };
 
 use async_trait::async_trait;
+use streamgate_core::ServiceName;
 use streamgate_core::{Account, Caller, Identity, Role, ids::JobId};
-use streamgate_store::Database;
+use streamgate_store::{Database, Outbox};
 use streamgate_worker::{
     Metrics,
     engine::{Claim, End, Ended, Filter, Job, Queue, State, Work},
@@ -39,7 +40,7 @@ impl Fixture {
     pub async fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let db = Database::open(&folder.path().join("worker.db"), &streamgate_worker::MIGRATIONS).await.unwrap();
-        Self { queue: Queue::new(db.clone()), db, _folder: folder }
+        Self { queue: Queue::new(db.clone(), Outbox::new(ServiceName::Worker)), db, _folder: folder }
     }
 
     /// Webhooks that may go to receivers on this machine.

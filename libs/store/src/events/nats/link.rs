@@ -6,7 +6,8 @@ use async_nats::{
     Client, ConnectOptions, Event as ConnectionEvent,
     connection::State,
     jetstream::{
-        self, Context,
+        self, Context, ErrorCode,
+        context::{GetStreamError, GetStreamErrorKind},
         stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType, Stream},
     },
 };
@@ -26,6 +27,9 @@ const LONGEST_RECONNECT_WAIT: Duration = Duration::from_secs(1);
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// Largest stream: about two million events. When it is full, events wait in the outboxes.
 const MAX_STREAM_BYTES: i64 = 1024 * 1024 * 1024;
+/// How long a stream must have been absent before it is made. A server that is still deleting one of the
+/// same name would take the new one's files with it.
+const ABSENT_FOR: Duration = Duration::from_millis(250);
 /// How long NATS itself recognises a repeated message.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
@@ -74,12 +78,35 @@ impl Link {
         &self.context
     }
 
-    /// The stream, made when it is not there.
+    /// The stream as it is; a failure when it is not there.
     pub(super) async fn stream(&self) -> Result<Stream, Failure> {
         if !self.is_connected() {
             return Err(away("not connected"));
         }
-        let config = Config {
+        self.context.get_stream(STREAM).await.map_err(away)
+    }
+
+    /// The stream, made when it is not there.
+    pub(super) async fn stream_or_new(&self) -> Result<Stream, Failure> {
+        if !self.is_connected() {
+            return Err(away("not connected"));
+        }
+        match self.context.get_stream(STREAM).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) if is_absent(&error) => {}
+            Err(error) => return Err(away(error)),
+        }
+        tokio::time::sleep(ABSENT_FOR).await;
+        self.context.get_or_create_stream(self.config()).await.map_err(away)
+    }
+
+    /// Deletes a stream that the server can't read any more. What it held is in the databases.
+    pub(super) async fn delete_stream(&self) -> Result<(), Failure> {
+        self.context.delete_stream(STREAM).await.map(drop).map_err(away)
+    }
+
+    fn config(&self) -> Config {
+        Config {
             name: STREAM.to_owned(),
             description: Some("Events of StreamGate on their way; the services' databases are the truth.".to_owned()),
             subjects: vec![SUBJECTS.to_owned()],
@@ -96,14 +123,20 @@ impl Link {
             num_replicas: usize::from(self.replicas),
             allow_direct: true,
             ..Config::default()
-        };
-        self.context.get_or_create_stream(config).await.map_err(away)
+        }
     }
 
     pub(in crate::events) async fn close(self) {
         if let Err(error) = self.client.drain().await {
             tracing::debug!(error = %error, "the connection to NATS was not closed in order");
         }
+    }
+}
+
+fn is_absent(error: &GetStreamError) -> bool {
+    match error.kind() {
+        GetStreamErrorKind::JetStream(error) => error.error_code() == ErrorCode::STREAM_NOT_FOUND,
+        _ => false,
     }
 }
 

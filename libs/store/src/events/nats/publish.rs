@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::{
     HeaderMap,
-    jetstream::{context::PublishErrorKind, stream::Stream},
+    jetstream::{
+        context::PublishErrorKind,
+        stream::{LastRawMessageErrorKind, State, Stream},
+    },
 };
 use async_trait::async_trait;
 use prost::Message as _;
@@ -86,13 +89,13 @@ impl Publisher {
     }
 
     async fn verify(&self) -> Result<(), Failure> {
-        let stream = self.link.stream().await?;
+        let stream = self.link.stream_or_new().await?;
         let info = stream.get_info().await.map_err(away)?;
         let identity = identity(&info);
         let query = sqlx::query_scalar("SELECT identity FROM event_streams WHERE role = 'sent'");
         let known: Option<String> = query.fetch_optional(self.db.pool()).await.map_err(crate::Error::from)?;
         let lost_from = match known {
-            Some(known) if known == identity => self.lost_tail(&stream, info.state.first_sequence).await?,
+            Some(known) if known == identity => self.lost_tail(&stream, &info.state).await?,
             // Told over gRPC until now: what waits is published, the rest has arrived.
             None => None,
             Some(_) => Some(0),
@@ -103,7 +106,7 @@ impl Publisher {
 
     /// Number of the first message of ours that the stream has lost from its end, if any. A server that
     /// died may have lost the newest ones although it had acknowledged them.
-    async fn lost_tail(&self, stream: &Stream, first_sequence: u64) -> Result<Option<i64>, Failure> {
+    async fn lost_tail(&self, stream: &Stream, state: &State) -> Result<Option<i64>, Failure> {
         let (mut lost_from, mut before) = (None, i64::MAX);
         loop {
             let rows = sqlx::query(
@@ -123,12 +126,31 @@ impl Publisher {
                 let id: String = row.try_get(1).map_err(crate::Error::from)?;
                 let number = u64::try_from(sequence).unwrap_or(0);
                 // Older ones have left the stream in their time.
-                if number < first_sequence || holds(stream, number, &id).await? {
+                if number < state.first_sequence {
                     return Ok(lost_from);
+                }
+                match held(stream, number, &id).await? {
+                    Held::Yes => return Ok(lost_from),
+                    Held::Other => {}
+                    Held::Nothing => self.replace_if_damaged(stream, number).await?,
                 }
                 (lost_from, before) = (Some(sequence), sequence);
             }
         }
+    }
+
+    /// Deletes a stream that counts a message but can't give it: its files were taken from under it,
+    /// and nothing that it holds, or acknowledges, will ever be delivered.
+    async fn replace_if_damaged(&self, stream: &Stream, number: u64) -> Result<(), Failure> {
+        let state = stream.get_info().await.map_err(away)?.state;
+        let spans = state.last_sequence.saturating_add(1).saturating_sub(state.first_sequence);
+        let counted = state.messages == spans && (state.first_sequence..=state.last_sequence).contains(&number);
+        if !counted {
+            return Ok(());
+        }
+        tracing::error!(number, "NATS counts a message that it can't give: the stream is damaged and made anew");
+        self.link.delete_stream().await?;
+        Err(away("the stream was damaged"))
     }
 
     /// Writes down which stream it is, and queues what it has lost.
@@ -182,15 +204,20 @@ impl Publisher {
     }
 }
 
-/// Whether the stream still has this event under this number.
-async fn holds(stream: &Stream, sequence: u64, id: &str) -> Result<bool, Failure> {
-    match stream.get_raw_message(sequence).await {
+/// What a stream has under the number of one of our events.
+enum Held {
+    Yes,
+    Other,
+    Nothing,
+}
+
+async fn held(stream: &Stream, number: u64, id: &str) -> Result<Held, Failure> {
+    match stream.get_raw_message(number).await {
         Ok(message) => {
             let known = message.headers.get(async_nats::header::NATS_MESSAGE_ID);
-            // Messages to one consumer carry a longer id.
-            Ok(known.is_some_and(|known| known.as_str().starts_with(id)))
+            Ok(if known.is_some_and(|known| known.as_str() == id) { Held::Yes } else { Held::Other })
         }
-        Err(error) if error.kind() == async_nats::jetstream::stream::LastRawMessageErrorKind::NoMessageFound => Ok(false),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(Held::Nothing),
         Err(error) => Err(away(error)),
     }
 }

@@ -11,7 +11,7 @@ mod submit;
 use std::{sync::Arc, time::Duration};
 
 use sqlx::AnyConnection;
-use streamgate_core::{ServiceName, ids::JobId, page::Page, time::UnixMillis};
+use streamgate_core::{ids::JobId, page::Page, time::UnixMillis};
 use streamgate_store::{Database, Outbox};
 use tokio::sync::Notify;
 
@@ -56,10 +56,9 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Over an open database.
+    /// Over an open database, with what carries the events of its jobs.
     #[must_use]
-    pub fn new(db: Database) -> Self {
-        let outbox = Outbox::new(db.clone(), ServiceName::Worker);
+    pub fn new(db: Database, outbox: Outbox) -> Self {
         Self { db, outbox, changed: Arc::new(Notify::new()) }
     }
 
