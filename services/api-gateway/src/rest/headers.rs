@@ -1,8 +1,8 @@
 //! What the headers of a REST call mean: `Idempotency-Key`, `If-Match`, `If-None-Match` and `Prefer`.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use prost_reflect::MessageDescriptor;
 use prost_reflect::prost_types::method_options::IdempotencyLevel;
-use prost_reflect::{DynamicMessage, MessageDescriptor};
 use streamgate_core::{ErrorKind, Failure, access::only_reads};
 
 use crate::{
@@ -47,9 +47,9 @@ impl<'a> Wishes<'a> {
         Ok(Self { request_id: request_id(binding, headers)?, etag: etag(binding, headers)?, minimal, known })
     }
 
-    /// Puts what the answer's headers say into `response`, and leaves its body out where nobody wants it.
-    pub fn answer(&self, binding: &Binding, answer: &DynamicMessage, body: Vec<u8>) -> Answer {
-        let etag = etag_of(answer).map(|tag| format!("\"{tag}\""));
+    /// What is answered with `body`, which shows an object that names itself by `own_tag`: less where nobody wants it.
+    pub fn answer(&self, binding: &Binding, own_tag: Option<&str>, body: Vec<u8>) -> Answer {
+        let etag = own_tag.map(|tag| format!("\"{tag}\""));
         if self.minimal {
             return Answer { body: None, etag, status: http::StatusCode::NO_CONTENT, applied: Some(MINIMAL) };
         }
@@ -153,17 +153,6 @@ fn tags(headers: &HeaderMap, name: HeaderName) -> Vec<String> {
 fn prefers_minimal(headers: &HeaderMap) -> bool {
     let lists = headers.get_all("prefer").into_iter().filter_map(|value| value.to_str().ok());
     lists.flat_map(|list| list.split([',', ';'])).any(|wish| wish.trim().eq_ignore_ascii_case(MINIMAL))
-}
-
-/// The tag of the object in an answer: of the answer itself, or of the one object in it.
-fn etag_of(answer: &DynamicMessage) -> Option<String> {
-    own_tag(answer).or_else(|| answer.fields().find_map(|(_, value)| own_tag(value.as_message()?)))
-}
-
-fn own_tag(message: &DynamicMessage) -> Option<String> {
-    let value = message.get_field_by_name(ETAG)?;
-    let tag = value.as_str().filter(|tag| !tag.is_empty())?;
-    Some(tag.to_owned())
 }
 
 /// Whether an answer can be asked for again by its tag. What auth says is never kept by anybody.

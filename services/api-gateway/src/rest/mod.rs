@@ -1,14 +1,18 @@
 //! REST from the `google.api.http` annotations of the contracts: one transcoder for every RPC.
 //!
 //! [`table`] finds the RPC for a method and a path, [`headers`], [`input`] and [`json`] read the request
-//! into its message, [`codec`] carries the encoded bytes, and [`Transcoder`] makes the call.
+//! into its message, [`codec`] carries the encoded bytes, [`mod@write`] turns those of the answer into JSON by
+//! their [`shape`], and [`Transcoder`] makes the call.
 
 pub mod codec;
 pub mod headers;
 pub mod input;
 pub mod json;
+pub mod shape;
 pub mod table;
 pub mod template;
+pub mod wire;
+pub mod write;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +25,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage};
 use tonic::client::Grpc;
 
 use crate::{
@@ -90,9 +94,9 @@ impl Transcoder {
         let context = CallContext::of(&parts.headers);
         let call = self.call(binding, &context, message);
         let answer = tokio::time::timeout(self.timeout, call).await.map_err(|_| Error::TooSlow)??;
-        let shown = answer_value(binding, answer);
-        let written = json::write(&shown)?;
-        Ok(json_response(wishes.answer(binding, &shown, written)))
+        let (shapes, shown) = (self.table.shapes(), shown(binding, &answer)?);
+        let written = write::write(shapes, binding.shown, shown)?;
+        Ok(json_response(wishes.answer(binding, write::etag(shapes, binding.shown, shown)?, written)))
     }
 
     async fn read_body(&self, binding: &Binding, headers: &HeaderMap, body: Body) -> Result<Bytes> {
@@ -111,23 +115,20 @@ impl Transcoder {
         Ok(bytes)
     }
 
-    async fn call(&self, binding: &Binding, context: &CallContext, message: DynamicMessage) -> Result<DynamicMessage> {
+    async fn call(&self, binding: &Binding, context: &CallContext, message: DynamicMessage) -> Result<Bytes> {
         let mut client = Grpc::new(self.backends.channel(binding.service)).max_decoding_message_size(self.response_limit);
         client.ready().await?;
         let mut request = context.request(Bytes::from(message.encode_to_vec()));
         request.set_timeout(self.timeout);
-        let answer = client.unary(request, binding.grpc_path.clone(), BytesCodec).await?.into_inner();
-        DynamicMessage::decode(binding.rpc.output(), answer).map_err(|error| Error::Contract(error.to_string()))
+        Ok(client.unary(request, binding.grpc_path.clone(), BytesCodec).await?.into_inner())
     }
 }
 
 /// What of the answer is shown: all of it, or the field of `response_body`.
-fn answer_value(binding: &Binding, answer: DynamicMessage) -> DynamicMessage {
-    let Some(field) = &binding.response_field else { return answer };
-    match answer.get_field(field).into_owned() {
-        Value::Message(inner) => inner,
-        _ => answer,
-    }
+fn shown<'a>(binding: &Binding, answer: &'a [u8]) -> Result<&'a [u8]> {
+    let Some(field) = &binding.response_field else { return Ok(answer) };
+    // A message that was left out is one with nothing in it.
+    Ok(write::bytes_at(answer, field.number())?.unwrap_or_default())
 }
 
 /// Whether the headers name JSON as the body.

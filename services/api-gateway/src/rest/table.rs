@@ -12,6 +12,7 @@ use crate::{
     error::{Error, Result},
     rest::{
         served_as,
+        shape::{Place, Shapes},
         template::{Part, Template, decode_part},
     },
 };
@@ -48,6 +49,8 @@ pub struct Binding {
     pub body: BodyRule,
     /// The field of the answer that is shown, if not all of it.
     pub response_field: Option<FieldDescriptor>,
+    /// The shape of what is shown.
+    pub shown: Place,
     /// Its place among the bindings of the RPC; 0 is the main one.
     pub place: usize,
 }
@@ -75,6 +78,7 @@ pub enum Found<'a> {
 #[derive(Debug, Default)]
 pub struct Table {
     bindings: Vec<Binding>,
+    shapes: Shapes,
     /// A tree over path parts; the first is the root.
     nodes: Vec<Node>,
 }
@@ -93,13 +97,14 @@ impl Table {
     /// A sentence that names the annotation that can't be served.
     pub fn of(pool: &DescriptorPool) -> std::result::Result<Self, String> {
         let http = pool.get_extension_by_name(HTTP_EXTENSION).ok_or("the contracts do not define google.api.http")?;
-        let mut table = Self { bindings: Vec::new(), nodes: vec![Node::default()] };
+        let mut table = Self { nodes: vec![Node::default()], ..Self::default() };
         let contracts =
             ServiceName::ALL.into_iter().flat_map(|name| name.grpc_services().iter().map(move |contract| (name, *contract)));
         for (name, contract) in contracts {
             let Some(service) = pool.get_service_by_name(contract) else { continue };
             for rpc in service.methods() {
-                let found = bindings_of(name, &rpc, &http).map_err(|why| format!("{}: {why}", rpc.full_name()))?;
+                let found =
+                    bindings_of(name, &rpc, &http, &mut table.shapes).map_err(|why| format!("{}: {why}", rpc.full_name()))?;
                 for binding in found {
                     table.add(binding).map_err(|why| format!("{}: {why}", rpc.full_name()))?;
                 }
@@ -112,6 +117,12 @@ impl Table {
     #[must_use]
     pub fn bindings(&self) -> &[Binding] {
         &self.bindings
+    }
+
+    /// Shapes of what is shown.
+    #[must_use]
+    pub const fn shapes(&self) -> &Shapes {
+        &self.shapes
     }
 
     /// What is served at `path`.
@@ -202,6 +213,7 @@ fn bindings_of(
     service: ServiceName,
     rpc: &MethodDescriptor,
     http: &ExtensionDescriptor,
+    shapes: &mut Shapes,
 ) -> std::result::Result<Vec<Binding>, String> {
     let options = rpc.options();
     if !options.has_extension(http) {
@@ -226,6 +238,11 @@ fn bindings_of(
         .map(|(place, rule)| {
             let (method, template) = pattern(rule)?;
             check_variables(rpc, &template)?;
+            let response_field = response_field(rpc, &text(rule, "response_body"))?;
+            let shown = match response_field.as_ref().map(FieldDescriptor::kind) {
+                Some(Kind::Message(inner)) => shapes.add(&inner),
+                _ => shapes.add(&rpc.output()),
+            };
             Ok(Binding {
                 service,
                 rpc: rpc.clone(),
@@ -234,7 +251,8 @@ fn bindings_of(
                 method,
                 template,
                 body: body_rule(rpc, &text(rule, "body"))?,
-                response_field: response_field(rpc, &text(rule, "response_body"))?,
+                response_field,
+                shown,
                 place,
             })
         })
