@@ -74,6 +74,12 @@ mesh *VIDEO:
     cargo build --workspace --bins
     target/debug/demo --platform mesh {{ VIDEO }}
 
+# Rounds of faults on the cluster of `just mesh`: `just rounds kill 20` kills each of the nine 20 times.
+rounds *ARGUMENTS:
+    scripts/install-for-tests
+    cargo build --workspace --bins
+    target/debug/rounds {{ ARGUMENTS }}
+
 # Rebuild the demo's contract.
 contracts:
     node integration/contracts/compile.mjs

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod manifest;
 pub mod mp4;
 pub mod rest;
+pub mod rounds;
 pub mod stage;
 pub mod tools;
 pub mod walk;
