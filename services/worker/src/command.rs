@@ -96,6 +96,7 @@ fn priority(number: i32) -> Result<Priority, Failure> {
 /// # Errors
 /// A state that is none.
 pub fn filter(state: i32, job_type: String) -> Result<Filter, Failure> {
+    let job_type = type_filter(job_type)?;
     let state = match state {
         0 => None,
         number => {
@@ -103,6 +104,18 @@ pub fn filter(state: i32, job_type: String) -> Result<Filter, Failure> {
         }
     };
     Ok(Filter { state, job_type })
+}
+
+/// The kind of jobs that is meant; empty for all.
+///
+/// # Errors
+/// What can't be the name of a kind.
+pub fn type_filter(job_type: String) -> Result<String, Failure> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    if job_type.len() > MAX_NAME || !job_type.chars().all(is_name) {
+        return Err(Failure::invalid_field("type", "must be a type of job"));
+    }
+    Ok(job_type)
 }
 
 /// A schedule and its expression.

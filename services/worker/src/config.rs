@@ -5,9 +5,13 @@ use std::{fmt, time::Duration};
 use serde::Deserialize;
 use streamgate_runtime::ServiceConfig;
 
+use crate::engine::Lane;
+
 /// Jobs at once: they mostly wait for other services.
 const DEFAULT_CONCURRENCY: u32 = 16;
 const MAX_CONCURRENCY: u32 = 256;
+/// Deliveries at once: they wait for machines of strangers, far longer than jobs of the house do.
+const DEFAULT_WEBHOOK_CONCURRENCY: u32 = 32;
 /// An abandoned upload may stay this much longer than it should.
 const DEFAULT_SWEEP_INTERVAL_SECONDS: u32 = 600;
 /// Titles whose deletion can't be taken back any more keep their media this much longer.
@@ -22,8 +26,10 @@ const DAY_SECONDS: u32 = 24 * 60 * 60;
 #[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Jobs that run at once.
+    /// Jobs that run at once, deliveries of webhooks not counted.
     pub concurrency: u32,
+    /// Deliveries of webhooks that run at once; one account has a quarter of them at the most.
+    pub webhook_concurrency: u32,
     /// Seconds between two sweeps of abandoned uploads.
     pub sweep_interval_seconds: u32,
     /// Seconds between two purges of deleted titles.
@@ -51,6 +57,15 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
+    /// Jobs of a lane that run at once.
+    #[must_use]
+    pub const fn concurrency_of(&self, lane: Lane) -> u32 {
+        match lane {
+            Lane::House => self.concurrency,
+            Lane::Deliveries => self.webhook_concurrency,
+        }
+    }
+
     /// The lease as a span.
     #[must_use]
     pub fn lease(&self) -> Duration {
@@ -62,6 +77,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             concurrency: DEFAULT_CONCURRENCY,
+            webhook_concurrency: DEFAULT_WEBHOOK_CONCURRENCY,
             sweep_interval_seconds: DEFAULT_SWEEP_INTERVAL_SECONDS,
             purge_interval_seconds: DEFAULT_PURGE_INTERVAL_SECONDS,
             lease_seconds: DEFAULT_LEASE_SECONDS,
@@ -77,6 +93,7 @@ impl ServiceConfig for Config {
     fn validate(&self) -> Result<(), String> {
         let bounds = [
             ("concurrency", self.concurrency, 1, MAX_CONCURRENCY),
+            ("webhook_concurrency", self.webhook_concurrency, 1, MAX_CONCURRENCY),
             ("sweep_interval_seconds", self.sweep_interval_seconds, 1, DAY_SECONDS),
             ("purge_interval_seconds", self.purge_interval_seconds, 1, DAY_SECONDS),
             ("lease_seconds", self.lease_seconds, 3, 3_600),

@@ -59,6 +59,9 @@ pub enum Error {
     /// The same of a schedule.
     #[error("read the stored schedule {0}")]
     CorruptSchedule(String),
+    /// The call's change went away with the process that made it.
+    #[error("the change broke off; repeat the call")]
+    BrokeOff,
     /// The database.
     #[error("use the database of jobs")]
     Store(#[from] streamgate_store::Error),
@@ -82,6 +85,7 @@ impl Error {
             Self::TooManySchedules(_) | Self::TooManyEndpoints(_) => ErrorKind::ResourceExhausted,
             Self::BadCron(_) => ErrorKind::InvalidArgument,
             Self::NoAccount => ErrorKind::Unauthenticated,
+            Self::BrokeOff => ErrorKind::Unavailable,
             Self::CorruptRow(_) | Self::CorruptSchedule(_) | Self::NoContract | Self::NoRandomness => ErrorKind::Internal,
             Self::Store(error) => error.kind(),
         }
@@ -102,6 +106,7 @@ impl Error {
             Self::UnknownDelivery(_) => "delivery_unknown",
             Self::EndpointDisabled => "endpoint_disabled",
             Self::NoAccount => "credentials_missing",
+            Self::BrokeOff => "broke_off",
             Self::CorruptRow(_) | Self::CorruptSchedule(_) | Self::NoContract | Self::NoRandomness | Self::Refused(_) => {
                 "internal"
             }

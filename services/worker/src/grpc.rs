@@ -67,7 +67,8 @@ impl WorkerService for Handler {
         &self,
         request: Request<pb::RetryFailedJobsRequest>,
     ) -> Result<Response<pb::RetryFailedJobsResponse>, Status> {
-        let (retried, more) = self.queue.retry_all_dead(&request.get_ref().r#type, now_ms()).await?;
+        let job_type = command::type_filter(request.into_inner().r#type)?;
+        let (retried, more) = self.queue.retry_all_dead(&job_type, now_ms()).await?;
         Ok(Response::new(pb::RetryFailedJobsResponse { retried, more }))
     }
 

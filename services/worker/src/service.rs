@@ -12,7 +12,7 @@ use streamgate_store::Migrations;
 
 use crate::{
     Config, Handler, Metrics, WebhookHandler,
-    engine::{Queue, Runner, Scheduler},
+    engine::{Lane, Queue, Runner, Scheduler},
     jobs::Registry,
     webhooks::{
         Webhooks,
@@ -46,14 +46,16 @@ impl streamgate_runtime::App for App {
         let registry = Registry::standard(&boot.mesh, &webhooks, &boot.config)?;
 
         // 3. RPCs, the events it hears, the workers and the clock. All tasks may be started again: the rows remember.
-        let runner = Runner::new(queue.clone(), registry.clone(), metrics.clone(), boot.config);
+        let runner = |lane| Runner::new(queue.of_lane(lane), registry.clone(), metrics.clone(), boot.config.clone());
+        let (jobs, deliveries) = (runner(Lane::House), runner(Lane::Deliveries));
         let scheduler = Scheduler::new(queue.clone(), webhooks.clone(), registry.clone(), metrics.clone());
-        let (work_stop, clock_stop) = (boot.stop.clone(), boot.stop.clone());
+        let (jobs_stop, deliveries_stop, clock_stop) = (boot.stop.clone(), boot.stop.clone(), boot.stop.clone());
         Ok(Service::new()
             .grpc(WorkerServiceServer::new(Handler::new(queue, registry, metrics)))
             .grpc(WebhookServiceServer::new(WebhookHandler::new(webhooks.clone())))
             .events(bus.hears(Arc::new(webhooks)), boot.stop)
-            .task("jobs", OnFailure::LogAndRestart, move || runner.clone().run(work_stop.clone()))
+            .task("jobs", OnFailure::LogAndRestart, move || jobs.clone().run(jobs_stop.clone()))
+            .task("deliveries", OnFailure::LogAndRestart, move || deliveries.clone().run(deliveries_stop.clone()))
             .task("schedules", OnFailure::LogAndRestart, move || scheduler.clone().run(clock_stop.clone())))
     }
 }
@@ -66,5 +68,5 @@ fn webhooks(queue: &Queue, config: &Config, metrics: &Metrics) -> Result<Webhook
         Guard::Public
     };
     let sender = Sender::new(guard, Arc::new(SystemNames))?;
-    Ok(Webhooks::new(queue.clone(), sender, guard, metrics.clone())?)
+    Ok(Webhooks::new(queue.clone(), sender, guard, metrics.clone(), config.webhook_concurrency)?)
 }

@@ -15,7 +15,7 @@ use streamgate_proto::streamgate::worker::v1::{self as pb, worker_service_server
 use streamgate_worker::{
     Config, Handler, Metrics,
     engine::{Runner, Scheduler, Work},
-    jobs::{JobError, JobType, Registry, Sweep, SweepUploads},
+    jobs::{JobError, JobType, Purge, PurgeTitles, Registry, Sweep, SweepUploads},
 };
 use support::{Fixture, Scripted, asked};
 use tokio_util::sync::CancellationToken;
@@ -161,6 +161,28 @@ async fn a_sweep_goes_on_until_nothing_is_left() {
     let sweep = SweepUploads::new(Uploads(Mutex::new([Ok((3, true)), Err(away)].into())), Duration::from_secs(600));
     assert!(
         matches!(sweep.run(&Work::of(None)).await, Err(JobError::Retry(words)) if words.starts_with("ended 3 abandoned uploads"))
+    );
+}
+
+struct Titles(Mutex<VecDeque<Result<(u32, bool), Failure>>>);
+
+#[async_trait]
+impl Purge for Titles {
+    async fn purge(&self, limit: u32) -> Result<(u32, bool), Failure> {
+        assert!(limit > 0);
+        self.0.lock().unwrap().pop_front().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_purge_goes_on_until_nothing_is_left() {
+    let titles = |answers| PurgeTitles::new(Titles(Mutex::new(answers)), Duration::from_secs(600));
+    let purge = titles([Ok((100, true)), Ok((1, false))].into());
+    assert_eq!(purge.run(&Work::of(None)).await, Ok("purged 101 titles".to_owned()));
+    let away = Failure::new(ErrorKind::Unavailable, "unavailable", "away");
+    let purge = titles([Ok((3, true)), Err(away)].into());
+    assert!(
+        matches!(purge.run(&Work::of(None)).await, Err(JobError::Retry(words)) if words.starts_with("purged 3 titles, then"))
     );
 }
 

@@ -25,9 +25,7 @@ fn retry(run_ms: i64) -> End {
     End::Retry { message: "trouble".into(), run_ms }
 }
 
-#[tokio::test]
-async fn a_job_runs_when_its_time_has_come_and_once() {
-    let jobs = Fixture::open().await;
+async fn a_job_runs_when_its_time_has_come_and_once(jobs: Fixture) {
     let job = jobs.queue.submit(submit("count", "a", 500), 1_000).await.unwrap();
     assert_eq!((job.state, job.run_ms, job.attempts), (State::Queued, 1_500, 0));
     assert_eq!(jobs.claim(1_499).await, None);
@@ -41,9 +39,7 @@ async fn a_job_runs_when_its_time_has_come_and_once() {
     assert_eq!(jobs.events().await, ["job.submitted", "job.completed"]);
 }
 
-#[tokio::test]
-async fn a_silent_worker_loses_its_job_and_can_no_longer_end_it() {
-    let jobs = Fixture::open().await;
+async fn a_silent_worker_loses_its_job_and_can_no_longer_end_it(jobs: Fixture) {
     let job = jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
     let first = jobs.claim(0).await.unwrap();
     assert!(jobs.beat(&first, 20_000).await);
@@ -60,9 +56,7 @@ async fn a_silent_worker_loses_its_job_and_can_no_longer_end_it() {
     assert_eq!(jobs.events().await, ["job.submitted", "job.completed"], "what came late is not told");
 }
 
-#[tokio::test]
-async fn a_job_that_kills_every_worker_fails_in_the_end() {
-    let jobs = Fixture::open().await;
+async fn a_job_that_kills_every_worker_fails_in_the_end(jobs: Fixture) {
     let job = jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
     for attempt in 1..=MAX_ATTEMPTS {
         assert_eq!(jobs.claim(i64::from(attempt) * 100_000).await.unwrap().attempt, attempt);
@@ -73,9 +67,7 @@ async fn a_job_that_kills_every_worker_fails_in_the_end() {
     assert_eq!(jobs.events().await, ["job.submitted", "job.failed"]);
 }
 
-#[tokio::test]
-async fn a_released_attempt_does_not_count_and_a_retry_waits() {
-    let jobs = Fixture::open().await;
+async fn a_released_attempt_does_not_count_and_a_retry_waits(jobs: Fixture) {
     jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
     let claim = jobs.claim(0).await.unwrap();
     assert!(jobs.settle(&claim, End::Released, 10).await);
@@ -88,20 +80,69 @@ async fn a_released_attempt_does_not_count_and_a_retry_waits() {
     assert_eq!(jobs.queue.oldest_wait(60_000).await.unwrap(), Duration::ZERO, "none waits");
 }
 
-#[tokio::test]
-async fn the_same_request_queues_one_job_and_another_body_is_refused() {
-    let jobs = Fixture::open().await;
+async fn the_same_request_queues_one_job_and_another_body_is_refused(jobs: Fixture) {
     let first = jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
     assert_eq!(jobs.queue.submit(submit("count", "a", 0), 9).await.unwrap(), first);
     assert!(matches!(jobs.queue.submit(submit("count", "a", 1), 9).await, Err(Error::RequestIdReused)));
     let urgent = Submit { priority: Priority::High, ..submit("count", "a", 0) };
     assert!(matches!(jobs.queue.submit(urgent, 9).await, Err(Error::RequestIdReused)));
     assert_ne!(jobs.queue.submit(submit("count", "b", 0), 9).await.unwrap().job_id, first.job_id);
+    let anothers = Submit { owner: "acc_2".into(), ..submit("count", "a", 1) };
+    assert_ne!(jobs.queue.submit(anothers, 9).await.unwrap().job_id, first.job_id, "another caller may use the same id");
 }
 
-#[tokio::test]
-async fn a_unique_key_is_held_until_its_job_has_ended() {
-    let jobs = Fixture::open().await;
+async fn callers_at_the_same_time_share_a_change_and_not_their_faults(jobs: Fixture) {
+    jobs.queue.submit(submit("count", "taken", 0), 0).await.unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..200_u64 {
+        let queue = jobs.queue.clone();
+        // One in ten repeats a request, one in ten misuses an id, one in ten can't be kept by every engine.
+        let asked = match number % 10 {
+            0 => submit("count", "taken", 0),
+            1 => submit("count", "taken", 7),
+            2 => submit("co\0unt", &number.to_string(), 0),
+            _ => submit("count", &number.to_string(), 0),
+        };
+        calls.spawn(async move { (number % 10, queue.submit(asked, 1).await) });
+    }
+    let mut ids = std::collections::HashSet::new();
+    while let Some(ended) = calls.join_next().await {
+        match ended.unwrap() {
+            (0, job) => assert_eq!(job.unwrap().create_ms, 0, "the first answer"),
+            (1, refused) => assert!(matches!(refused, Err(Error::RequestIdReused))),
+            (2, Err(error)) => assert_eq!(error.kind(), streamgate_core::ErrorKind::InvalidArgument, "{error}"),
+            (_, job) => assert!(ids.insert(job.unwrap().job_id)),
+        }
+    }
+    let kept = ids.len();
+    assert!(kept == 140 || kept == 160, "{kept}: SQLite keeps what PostgreSQL can't");
+    let (stored,): (i64,) = sqlx::query_as("SELECT count(*) FROM jobs").fetch_one(jobs.db.pool()).await.unwrap();
+    assert_eq!(stored, i64::try_from(kept).unwrap() + 1);
+}
+
+async fn a_caller_that_goes_away_takes_nobodys_job_with_it(jobs: Fixture) {
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..40_u64 {
+        let queue = jobs.queue.clone();
+        calls.spawn(async move {
+            let asked = queue.submit(submit("count", &number.to_string(), 0), 1);
+            if number % 2 == 0 {
+                // Looks once, and is gone.
+                drop(tokio::time::timeout(Duration::ZERO, asked).await);
+                return false;
+            }
+            asked.await.unwrap();
+            true
+        });
+    }
+    let mut stayed = 0;
+    while let Some(ended) = calls.join_next().await {
+        stayed += usize::from(ended.unwrap());
+    }
+    assert_eq!(stayed, 20);
+}
+
+async fn a_unique_key_is_held_until_its_job_has_ended(jobs: Fixture) {
     let keyed = || Submit { unique_key: Some("cnt_1".into()), ..Submit::new("count") };
     let first = jobs.queue.submit(keyed(), 0).await.unwrap();
     assert_eq!(jobs.queue.submit(keyed(), 1).await.unwrap().job_id, first.job_id);
@@ -114,9 +155,7 @@ async fn a_unique_key_is_held_until_its_job_has_ended() {
     assert_eq!(jobs.queue.retry_all_dead("", 6).await.unwrap(), (0, false));
 }
 
-#[tokio::test]
-async fn the_urgent_run_first_and_the_old_are_not_forgotten() {
-    let jobs = Fixture::open().await;
+async fn the_urgent_run_first_and_the_old_are_not_forgotten(jobs: Fixture) {
     for (name, priority) in [("low", Priority::Low), ("normal", Priority::Normal), ("high", Priority::High)] {
         for _ in 0..2 {
             jobs.queue.submit(Submit { priority, ..Submit::new(name) }, 0).await.unwrap();
@@ -130,9 +169,7 @@ async fn the_urgent_run_first_and_the_old_are_not_forgotten() {
     assert_eq!(types(jobs.queue.claim("w", 9, 8, LEASE, 1).await.unwrap()), ["normal", "low"]);
 }
 
-#[tokio::test]
-async fn dead_letters_are_listed_and_come_back_with_all_their_attempts() {
-    let jobs = Fixture::open().await;
+async fn dead_letters_are_listed_and_come_back_with_all_their_attempts(jobs: Fixture) {
     for name in ["a", "b", "c"] {
         let job = jobs.queue.submit(Submit::new(name), 0).await.unwrap();
         let claim = jobs.claim(0).await.unwrap();
@@ -152,9 +189,7 @@ async fn dead_letters_are_listed_and_come_back_with_all_their_attempts() {
     assert_eq!(jobs.queue.list(10, "", &only_b).await.unwrap().jobs.len(), 1);
 }
 
-#[tokio::test]
-async fn a_cancelled_job_stays_cancelled_and_an_ended_one_can_not_be() {
-    let jobs = Fixture::open().await;
+async fn a_cancelled_job_stays_cancelled_and_an_ended_one_can_not_be(jobs: Fixture) {
     let waiting = jobs.queue.submit(submit("count", "a", 60_000), 0).await.unwrap();
     assert_eq!(jobs.queue.cancel(&id_of(&waiting), 1).await.unwrap().state, State::Cancelled);
     assert_eq!(jobs.queue.cancel(&id_of(&waiting), 2).await.unwrap().end_ms, Some(1));
@@ -173,9 +208,7 @@ async fn a_cancelled_job_stays_cancelled_and_an_ended_one_can_not_be() {
     assert!(matches!(jobs.queue.cancel(&id_of(&ended), 80_002).await, Err(Error::Ended(_))));
 }
 
-#[tokio::test]
-async fn an_interval_fires_on_time_and_never_piles_up() {
-    let jobs = Fixture::open().await;
+async fn an_interval_fires_on_time_and_never_piles_up(jobs: Fixture) {
     let every = Duration::from_secs(600);
     assert_eq!(jobs.queue.tick("sweep", every, 0).await.unwrap(), 600_000, "at once, the first time");
     assert_eq!(jobs.queue.tick("sweep", every, 599_999).await.unwrap(), 600_000);
@@ -191,9 +224,7 @@ async fn an_interval_fires_on_time_and_never_piles_up() {
     assert_eq!(sooner, 1_801_001, "a shorter interval counts at once");
 }
 
-#[tokio::test]
-async fn ended_jobs_are_forgotten_when_their_time_is_over() {
-    let jobs = Fixture::open().await;
+async fn ended_jobs_are_forgotten_when_their_time_is_over(jobs: Fixture) {
     let old = jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
     jobs.queue.cancel(&id_of(&old), 1).await.unwrap();
     let short = jobs.queue.submit(Submit { keep: Duration::from_secs(60), ..Submit::new("count") }, 0).await.unwrap();
@@ -208,9 +239,7 @@ async fn ended_jobs_are_forgotten_when_their_time_is_over() {
     assert!(jobs.queue.get(&id_of(&waiting)).await.is_ok());
 }
 
-#[tokio::test]
-async fn many_workers_at_once_claim_each_job_once() {
-    let jobs = Fixture::open().await;
+async fn many_workers_at_once_claim_each_job_once(jobs: Fixture) {
     for number in 0..40 {
         jobs.queue.submit(submit("count", &number.to_string(), 0), 0).await.unwrap();
     }
@@ -251,4 +280,21 @@ async fn a_claim_reads_an_index_and_not_the_table() {
             "{query}\n{plan:?}"
         );
     }
+}
+
+support::on_both_engines! {
+    callers_at_the_same_time_share_a_change_and_not_their_faults,
+    a_caller_that_goes_away_takes_nobodys_job_with_it,
+    a_job_runs_when_its_time_has_come_and_once,
+    a_silent_worker_loses_its_job_and_can_no_longer_end_it,
+    a_job_that_kills_every_worker_fails_in_the_end,
+    a_released_attempt_does_not_count_and_a_retry_waits,
+    the_same_request_queues_one_job_and_another_body_is_refused,
+    a_unique_key_is_held_until_its_job_has_ended,
+    the_urgent_run_first_and_the_old_are_not_forgotten,
+    dead_letters_are_listed_and_come_back_with_all_their_attempts,
+    a_cancelled_job_stays_cancelled_and_an_ended_one_can_not_be,
+    an_interval_fires_on_time_and_never_piles_up,
+    ended_jobs_are_forgotten_when_their_time_is_over,
+    many_workers_at_once_claim_each_job_once,
 }

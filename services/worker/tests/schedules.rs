@@ -37,9 +37,7 @@ async fn fire_all(schedules: &Schedules, now: i64) {
     while schedules.fire_next(now).await.unwrap() {}
 }
 
-#[tokio::test]
-async fn a_schedule_fires_once_for_each_time_whichever_worker_looks() {
-    let jobs = Fixture::open().await;
+async fn a_schedule_fires_once_for_each_time_whichever_worker_looks(jobs: Fixture) {
     let (one, other) = (Schedules::new(jobs.queue.clone()), Schedules::new(jobs.queue.clone()));
     let cron = Cron::parse("0 * * * *", "").unwrap();
     let put = one.put(hourly(CatchUp::Once, false), &cron, 10).await.unwrap();
@@ -68,9 +66,7 @@ async fn missed_times_are_made_good_as_the_schedule_says() {
     }
 }
 
-#[tokio::test]
-async fn a_paused_or_deleted_schedule_queues_nothing() {
-    let jobs = Fixture::open().await;
+async fn a_paused_or_deleted_schedule_queues_nothing(jobs: Fixture) {
     let schedules = Schedules::new(jobs.queue.clone());
     let cron = Cron::parse("0 * * * *", "").unwrap();
     schedules.put(CronSchedule { paused: true, ..hourly(CatchUp::All, false) }, &cron, 10).await.unwrap();
@@ -82,9 +78,7 @@ async fn a_paused_or_deleted_schedule_queues_nothing() {
     assert!(jobs.all(None).await.is_empty() && schedules.list(0, "").await.unwrap().schedules.is_empty());
 }
 
-#[tokio::test]
-async fn a_schedule_is_refused_with_the_field_that_is_wrong() {
-    let jobs = Fixture::open().await;
+async fn a_schedule_is_refused_with_the_field_that_is_wrong(jobs: Fixture) {
     let handler = Handler::new(jobs.queue.clone(), Registry::default().with(Scripted::default()), Metrics::default());
     let good = || pb::Schedule {
         name: "nightly".into(),
@@ -109,4 +103,10 @@ async fn a_schedule_is_refused_with_the_field_that_is_wrong() {
         let failure = streamgate_core::Failure::from(&refused);
         assert_eq!(failure.fields.first().map(|fault| fault.field.as_str()), Some(field));
     }
+}
+
+support::on_both_engines! {
+    a_schedule_fires_once_for_each_time_whichever_worker_looks,
+    a_paused_or_deleted_schedule_queues_nothing,
+    a_schedule_is_refused_with_the_field_that_is_wrong,
 }

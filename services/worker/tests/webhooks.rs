@@ -20,7 +20,7 @@ use streamgate_proto::streamgate::{
 use streamgate_store::EventHandler as _;
 use streamgate_worker::{
     Config, Metrics, WebhookHandler,
-    engine::{Runner, State as JobState},
+    engine::{Lane, Runner, State as JobState},
     jobs::{DeliverWebhook, Registry},
     webhooks::{
         Webhooks,
@@ -29,7 +29,7 @@ use streamgate_worker::{
         signature::Secret,
     },
 };
-use support::{Fixture, asked, asked_by, operator};
+use support::{AT_ONCE, Fixture, asked, asked_by, operator};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -78,12 +78,12 @@ struct House {
 }
 
 impl House {
-    async fn open() -> Self {
-        let jobs = Fixture::open().await;
+    fn open(jobs: Fixture) -> Self {
         let webhooks = jobs.webhooks();
         let registry = Registry::default().with(DeliverWebhook::new(webhooks.clone()));
         let stop = CancellationToken::new();
-        let runner = Runner::new(jobs.queue.clone(), registry, Metrics::default(), Config::default()).run(stop.clone());
+        let config = Config { webhook_concurrency: AT_ONCE, ..Config::default() };
+        let runner = Runner::new(jobs.queue.of_lane(Lane::Deliveries), registry, Metrics::default(), config).run(stop.clone());
         let runner = tokio::spawn(async move { drop(runner.await) });
         Self { handler: WebhookHandler::new(webhooks.clone()), jobs, webhooks, stop, _runner: runner }
     }
@@ -134,9 +134,8 @@ fn creator(number: u8) -> Account {
     Account { id: format!("acc_{number:032x}").parse().unwrap(), role: Role::Creator, wallet: None }
 }
 
-#[tokio::test]
-async fn an_event_reaches_its_receiver_signed_and_once() {
-    let house = House::open().await;
+async fn an_event_reaches_its_receiver_signed_and_once(jobs: Fixture) {
+    let house = House::open(jobs);
     let (receiver, url) = Receiver::start(&[]).await;
     let (endpoint, secret) = house.endpoint(operator(), &url, &["file.uploaded"]).await;
     let event = house.uploaded("acc_x").await;
@@ -162,9 +161,8 @@ async fn an_event_reaches_its_receiver_signed_and_once() {
     assert_eq!((shown.body.as_bytes(), shown.attempts.len()), (&body[..], 1));
 }
 
-#[tokio::test]
-async fn creators_hear_of_their_own_titles_and_of_the_types_they_chose() {
-    let house = House::open().await;
+async fn creators_hear_of_their_own_titles_and_of_the_types_they_chose(jobs: Fixture) {
+    let house = House::open(jobs);
     let (_, url) = Receiver::start(&[]).await;
     let (own, _) = house.endpoint(creator(7), &url, &[]).await;
     let (other, _) = house.endpoint(creator(8), &url, &[]).await;
@@ -179,9 +177,8 @@ async fn creators_hear_of_their_own_titles_and_of_the_types_they_chose() {
     assert!(house.deliveries(&other).await.is_empty() && house.deliveries(&chosen).await.is_empty());
 }
 
-#[tokio::test]
-async fn a_foreign_endpoint_does_not_exist_for_others() {
-    let house = House::open().await;
+async fn a_foreign_endpoint_does_not_exist_for_others(jobs: Fixture) {
+    let house = House::open(jobs);
     let (_, url) = Receiver::start(&[]).await;
     let (endpoint, _) = house.endpoint(creator(7), &url, &[]).await;
     house.uploaded(creator(7).id.as_str()).await;
@@ -204,9 +201,8 @@ async fn a_foreign_endpoint_does_not_exist_for_others() {
     assert_eq!(refused.code(), Code::InvalidArgument);
 }
 
-#[tokio::test]
-async fn trouble_is_tried_again_later_and_can_be_replayed_at_once() {
-    let house = House::open().await;
+async fn trouble_is_tried_again_later_and_can_be_replayed_at_once(jobs: Fixture) {
+    let house = House::open(jobs);
     let (receiver, url) = Receiver::start(&[500]).await;
     let (endpoint, _) = house.endpoint(operator(), &url, &[]).await;
     house.uploaded("acc_x").await;
@@ -240,9 +236,8 @@ async fn trouble_is_tried_again_later_and_can_be_replayed_at_once() {
     house.wait_for(&endpoint, pb::DeliveryState::Delivered).await;
 }
 
-#[tokio::test]
-async fn a_receiver_that_wants_no_more_is_disabled_with_the_reason() {
-    let house = House::open().await;
+async fn a_receiver_that_wants_no_more_is_disabled_with_the_reason(jobs: Fixture) {
+    let house = House::open(jobs);
     let (_, url) = Receiver::start(&[410]).await;
     let (endpoint, _) = house.endpoint(operator(), &url, &[]).await;
     house.uploaded("acc_x").await;
@@ -264,9 +259,8 @@ async fn a_receiver_that_wants_no_more_is_disabled_with_the_reason() {
     assert_eq!(delivered.event_type, "webhook.test");
 }
 
-#[tokio::test]
-async fn a_delivery_given_up_after_days_of_failure_disables_its_endpoint() {
-    let house = House::open().await;
+async fn a_delivery_given_up_after_days_of_failure_disables_its_endpoint(jobs: Fixture) {
+    let house = House::open(jobs);
     let (endpoint, _) = house.endpoint(operator(), "http://127.0.0.1:1/hook", &[]).await;
     house.uploaded("acc_x").await;
     let delivery = house.deliveries(&endpoint).await.remove(0);
@@ -286,9 +280,26 @@ async fn a_delivery_given_up_after_days_of_failure_disables_its_endpoint() {
     assert!(!disabled.enabled && disabled.disabled_reason.contains("could not be reached"), "{}", disabled.disabled_reason);
 }
 
-#[tokio::test]
-async fn a_rotated_secret_signs_beside_the_one_before() {
-    let house = House::open().await;
+async fn slow_receivers_of_one_account_hold_up_nobody_else(jobs: Fixture) {
+    let house = House::open(jobs);
+    // Takes connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let slow = format!("http://{}/hook", silent.local_addr().unwrap());
+    for _ in 0..20 {
+        house.endpoint(creator(7), &slow, &[]).await;
+    }
+    let (_, url) = Receiver::start(&[]).await;
+    let (other, _) = house.endpoint(creator(8), &url, &[]).await;
+    house.uploaded(creator(7).id.as_str()).await;
+    house.uploaded(creator(8).id.as_str()).await;
+    let waited = tokio::time::timeout(Duration::from_secs(10), house.wait_for(&other, pb::DeliveryState::Delivered)).await;
+    assert_eq!(waited.expect("an attempt may take 15 s; this one must not wait for any").attempts, 1);
+    let waiting = house.jobs.all(Some(JobState::Queued)).await;
+    assert!(!waiting.is_empty() && waiting.iter().all(|job| job.attempts == 0), "who is put off loses no attempt");
+}
+
+async fn a_rotated_secret_signs_beside_the_one_before(jobs: Fixture) {
+    let house = House::open(jobs);
     let (receiver, url) = Receiver::start(&[]).await;
     let (endpoint, _) = house.endpoint(operator(), &url, &[]).await;
     let rotate = pb::RotateSecretRequest { endpoint_id: endpoint.endpoint_id.clone() };
@@ -331,4 +342,15 @@ impl streamgate_worker::webhooks::guard::Names for Inside {
     async fn addresses(&self, _: &str) -> std::io::Result<Vec<std::net::IpAddr>> {
         Ok(vec![std::net::Ipv4Addr::LOCALHOST.into()])
     }
+}
+
+support::on_both_engines! {
+    slow_receivers_of_one_account_hold_up_nobody_else,
+    an_event_reaches_its_receiver_signed_and_once,
+    creators_hear_of_their_own_titles_and_of_the_types_they_chose,
+    a_foreign_endpoint_does_not_exist_for_others,
+    trouble_is_tried_again_later_and_can_be_replayed_at_once,
+    a_receiver_that_wants_no_more_is_disabled_with_the_reason,
+    a_delivery_given_up_after_days_of_failure_disables_its_endpoint,
+    a_rotated_secret_signs_beside_the_one_before,
 }

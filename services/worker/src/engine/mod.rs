@@ -12,7 +12,7 @@ mod schedules;
 pub use attempt::Work;
 pub use backoff::{MAX_ATTEMPTS, backoff};
 pub use queue::{CLAIM_QUERIES, Claim, End, Ended, Filter, JobPage, Queue, Submit};
-pub use rows::{Job, Priority, State};
+pub use rows::{Job, Lane, Priority, State};
 pub use runner::Runner;
 pub use schedule::Scheduler;
 pub use schedules::{CronSchedule, SchedulePage, Schedules};

@@ -71,6 +71,21 @@ impl Priority {
     }
 }
 
+/// Jobs of different lanes never wait for each other: each has its own workers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Lane {
+    /// What the platform does for itself.
+    #[default]
+    House = 0,
+    /// What waits for machines of strangers, which may be slow on purpose.
+    Deliveries = 1,
+}
+
+impl Lane {
+    /// Every lane.
+    pub const ALL: [Self; 2] = [Self::House, Self::Deliveries];
+}
+
 /// A job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {

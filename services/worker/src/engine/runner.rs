@@ -82,7 +82,8 @@ impl Runner {
 
 impl Shift {
     fn room(&self) -> usize {
-        (self.runner.config.concurrency as usize).saturating_sub(self.running.len() + self.ended.len())
+        (self.runner.config.concurrency_of(self.runner.queue.lane()) as usize)
+            .saturating_sub(self.running.len() + self.ended.len())
     }
 
     /// Takes as many jobs as there is room for, in one change.
@@ -150,13 +151,14 @@ impl Shift {
             Outcome::Lost => return None,
             Outcome::Stopped => End::Released,
             Outcome::Done(Ok(message)) => End::Succeeded(message),
+            Outcome::Done(Err(JobError::PutOff(wait))) => End::PutOff { run_ms: after(wait) },
             Outcome::Done(Err(JobError::Hopeless(message))) => End::Failed { reason: "hopeless", message },
             Outcome::Done(Err(JobError::Retry(message))) if claim.attempt >= claim.max_attempts => {
                 End::Failed { reason: "attempts_used_up", message }
             }
             Outcome::Done(Err(JobError::Retry(message))) => {
                 let wait = job_type.map_or(Duration::ZERO, |job_type| job_type.wait_after(claim.attempt));
-                End::Retry { message, run_ms: now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)) }
+                End::Retry { message, run_ms: after(wait) }
             }
         };
         log(&claim.job_id, &claim.job_type, claim.attempt, &end);
@@ -247,11 +249,16 @@ impl Shift {
     }
 }
 
+fn after(wait: Duration) -> i64 {
+    now_ms().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+}
+
 const fn word_of(end: &End) -> &'static str {
     match end {
         End::Succeeded(_) => "succeeded",
         End::Failed { .. } => "failed",
         End::Retry { .. } => "retried",
+        End::PutOff { .. } => "put_off",
         End::Released => "released",
     }
 }
@@ -262,6 +269,6 @@ fn log(job_id: &str, job_type: &str, attempt: u32, end: &End) {
         End::Retry { message, .. } => {
             tracing::info!(job_id, job_type, attempt, message, "an attempt failed; the job is tried again");
         }
-        End::Succeeded(_) | End::Released => {}
+        End::Succeeded(_) | End::PutOff { .. } | End::Released => {}
     }
 }

@@ -74,6 +74,9 @@ pub enum JobError {
     /// No attempt will ever succeed.
     #[error("{0}")]
     Hopeless(String),
+    /// Not begun, since others of its kind take all the room; to be looked at after this time.
+    #[error("waits for a free place")]
+    PutOff(Duration),
 }
 
 /// The kinds of jobs that this worker can run.

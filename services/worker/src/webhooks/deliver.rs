@@ -26,6 +26,8 @@ const WAITS_SECONDS: [u64; 11] = [5, 30, 120, 600, 1_800, 3_600, 10_800, 21_600,
 pub const ATTEMPTS: u32 = WAITS_SECONDS.len() as u32 + 1;
 /// An endpoint that has failed for so long without a break is disabled at the next delivery that is given up.
 const DISABLE_AFTER_MS: i64 = 2 * 24 * 60 * 60 * 1000;
+/// When a delivery looks again for a free place.
+const PUT_OFF_MS: std::ops::Range<u64> = 1_000..5_000;
 /// How much a wait varies, so that deliveries that failed together don't come back together.
 const JITTER: f64 = 0.1;
 
@@ -55,6 +57,10 @@ impl Webhooks {
             self.give_up(&delivery).await.map_err(|error| trouble(&error))?;
             return Err(JobError::Hopeless("the endpoint is disabled".to_owned()));
         }
+        // Held until the answer is there.
+        let Some(_place) = self.places.take(&endpoint.owner) else {
+            return Err(JobError::PutOff(Duration::from_millis(rand::rng().random_range(PUT_OFF_MS))));
+        };
         let parcel = Parcel {
             url: endpoint.url.clone(),
             message_id: delivery.message_id.clone(),

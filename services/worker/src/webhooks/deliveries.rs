@@ -17,7 +17,10 @@ use super::{
     rows::{AttemptRow, Delivery, DeliveryRow, DeliveryState, Endpoint, EndpointRow, select_deliveries, select_endpoints},
     sender::Attempt,
 };
-use crate::{Error, engine::Submit};
+use crate::{
+    Error,
+    engine::{Lane, Submit},
+};
 
 /// How long the job of a delivery is kept; the delivery itself says more, and stays longer.
 const KEEP_JOBS: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
@@ -234,6 +237,7 @@ fn job_of(delivery_id: &str) -> Submit {
         keep: KEEP_JOBS,
         // Else each delivery would be an event, and each event a delivery.
         announced: false,
+        lane: Lane::Deliveries,
         ..Submit::new(JOB_TYPE)
     }
 }

@@ -10,6 +10,7 @@ mod deliver;
 mod deliveries;
 mod endpoints;
 pub mod guard;
+mod places;
 mod rows;
 pub mod sender;
 pub mod signature;
@@ -25,6 +26,7 @@ use streamgate_store::{Database, EventHandler, Inbox};
 use crate::{Error, Metrics, engine::Queue};
 use body::Bodies;
 use guard::Guard;
+use places::Places;
 use sender::Sender;
 
 pub use deliver::{ATTEMPTS, wait_after};
@@ -45,15 +47,17 @@ pub struct Webhooks {
     guard: Guard,
     bodies: Bodies,
     metrics: Metrics,
+    places: Places,
 }
 
 impl Webhooks {
-    /// Queues deliveries in `queue` and sends them with `sender`; `guard` looks at new URLs.
+    /// Queues deliveries in `queue` and sends them with `sender`; `guard` looks at new URLs. Of `at_once`
+    /// deliveries under way, one account has a quarter at the most.
     ///
     /// # Errors
     /// When the contracts hold no events.
-    pub fn new(queue: Queue, sender: Sender, guard: Guard, metrics: Metrics) -> Result<Self, Error> {
-        Ok(Self { queue, sender, guard, bodies: Bodies::new()?, metrics })
+    pub fn new(queue: Queue, sender: Sender, guard: Guard, metrics: Metrics, at_once: u32) -> Result<Self, Error> {
+        Ok(Self { queue, sender, guard, bodies: Bodies::new()?, metrics, places: Places::of(at_once) })
     }
 
     const fn db(&self) -> &Database {

@@ -11,9 +11,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use streamgate_core::ServiceName;
-use streamgate_core::{Account, Caller, Identity, Role, ids::JobId};
-use streamgate_store::{Database, Outbox};
+use streamgate_core::{Account, Caller, Identity, Role, ServiceName, ids::JobId};
+use streamgate_store::{Database, Outbox, PostgresServer};
 use streamgate_worker::{
     Metrics,
     engine::{Claim, End, Ended, Filter, Job, Queue, State, Work},
@@ -26,6 +25,35 @@ use streamgate_worker::{
 };
 use tonic::Request;
 
+/// Runs each case on both engines: by itself on SQLite, and all after each other on one PostgreSQL server.
+#[allow(unused_macros, reason = "each test file uses a part")]
+macro_rules! on_both_engines {
+    ($($case:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$case(super::support::Fixture::open().await).await;
+            })*
+        }
+
+        #[tokio::test]
+        async fn postgres_does_all_of_this() {
+            let postgres = streamgate_testkit::engines::Postgres::start().await.unwrap();
+            let server = streamgate_store::PostgresServer::parse(&postgres.url()).unwrap();
+            let mut number = 0;
+            $(
+                number += 1;
+                println!("{}", stringify!($case));
+                $case(support::Fixture::on_postgres(&server, &format!("case_{number}")).await).await;
+            )*
+        }
+    };
+}
+#[allow(unused_imports, reason = "each test file uses a part")]
+pub(crate) use on_both_engines;
+
+/// Deliveries at once in these tests.
+pub const AT_ONCE: u32 = 8;
 /// How long a claim holds in these tests.
 pub const LEASE: Duration = Duration::from_secs(30);
 
@@ -33,20 +61,31 @@ pub const LEASE: Duration = Duration::from_secs(30);
 pub struct Fixture {
     pub queue: Queue,
     pub db: Database,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Fixture {
     pub async fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let db = Database::open(&folder.path().join("worker.db"), &streamgate_worker::MIGRATIONS).await.unwrap();
-        Self { queue: Queue::new(db.clone(), Outbox::new(ServiceName::Worker)), db, _folder: folder }
+        Self::over(db, Some(folder))
+    }
+
+    /// The same on a server, in a schema of its own.
+    pub async fn on_postgres(server: &PostgresServer, schema: &str) -> Self {
+        let db = Database::connect(server, schema, &streamgate_worker::MIGRATIONS).await.unwrap();
+        Self::over(db, None)
+    }
+
+    fn over(db: Database, folder: Option<tempfile::TempDir>) -> Self {
+        let outbox = Outbox::new(ServiceName::Worker);
+        Self { queue: Queue::new(db.clone(), outbox), db, _folder: folder }
     }
 
     /// Webhooks that may go to receivers on this machine.
     pub fn webhooks(&self) -> Webhooks {
         let sender = Sender::new(Guard::Open, Arc::new(SystemNames)).unwrap();
-        Webhooks::new(self.queue.clone(), sender, Guard::Open, Metrics::default()).unwrap()
+        Webhooks::new(self.queue.clone(), sender, Guard::Open, Metrics::default(), AT_ONCE).unwrap()
     }
 
     /// One job for a worker called "w".

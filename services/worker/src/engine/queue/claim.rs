@@ -10,7 +10,7 @@ use streamgate_store::{DatabaseKind, Transaction};
 use super::{Queue, millis};
 use crate::{
     Error,
-    engine::rows::{Priority, decode_params, stored},
+    engine::rows::{Lane, Priority, decode_params, stored},
 };
 
 /// A job that a worker may run until its lease ends.
@@ -45,15 +45,13 @@ enum Order {
 }
 
 // SQLite without statistics would rather read every job of the state and sort: the indexes are named.
-const BY_PRIORITY: &str = "SELECT job_id FROM jobs INDEXED BY jobs_due WHERE state = 1 AND priority = $6 AND run_ms <= $1 ORDER BY run_ms, job_id LIMIT $2";
-const BY_AGE: &str =
-    "SELECT job_id FROM jobs INDEXED BY jobs_waiting WHERE state = 1 AND run_ms <= $1 ORDER BY run_ms, job_id LIMIT $2";
-const ORPHANS: &str = "SELECT job_id FROM jobs INDEXED BY jobs_leases WHERE state = 2 AND lease_ms <= $1 AND attempts < max_attempts \
+const BY_PRIORITY: &str = "SELECT job_id FROM jobs INDEXED BY jobs_due WHERE state = 1 AND lane = $6 AND priority = $7 AND run_ms <= $1 ORDER BY run_ms, job_id LIMIT $2";
+const BY_AGE: &str = "SELECT job_id FROM jobs INDEXED BY jobs_waiting WHERE state = 1 AND lane = $6 AND run_ms <= $1 ORDER BY run_ms, job_id LIMIT $2";
+const ORPHANS: &str = "SELECT job_id FROM jobs INDEXED BY jobs_leases WHERE state = 2 AND lane = $6 AND lease_ms <= $1 AND attempts < max_attempts \
                        ORDER BY lease_ms LIMIT $2";
-const PEEK: &str = "SELECT CAST(1 AS BIGINT) WHERE EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_waiting WHERE state = 1 AND run_ms <= $1) \
-    OR EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_leases WHERE state = 2 AND lease_ms <= $1)";
-const EXHAUSTED: &str =
-    "SELECT job_id FROM jobs INDEXED BY jobs_leases WHERE state = 2 AND lease_ms <= $1 AND attempts >= max_attempts LIMIT 100";
+const PEEK: &str = "SELECT CAST(1 AS BIGINT) WHERE EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_waiting WHERE state = 1 AND lane = $2 AND run_ms <= $1) \
+    OR EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_leases WHERE state = 2 AND lane = $2 AND lease_ms <= $1)";
+const EXHAUSTED: &str = "SELECT job_id FROM jobs INDEXED BY jobs_leases WHERE state = 2 AND lane = $2 AND lease_ms <= $1 AND attempts >= max_attempts LIMIT 100";
 
 /// The queries that each claim makes, for the test that looks at their plans.
 pub const CLAIM_QUERIES: [&str; 4] = [BY_PRIORITY, BY_AGE, ORPHANS, EXHAUSTED];
@@ -74,7 +72,7 @@ struct Taken {
 }
 
 impl Queue {
-    /// Takes up to `room` jobs for `worker`: by priority, then by age, then those whose workers have gone
+    /// Takes up to `room` jobs of its lane for `worker`: by priority, then by age, then those whose workers have gone
     /// silent. `turn` counts the calls of this worker.
     ///
     /// # Errors
@@ -101,7 +99,7 @@ impl Queue {
         let mut claims = Vec::new();
         for order in orders {
             if claims.len() < room {
-                let taking = Taking { worker, room: room - claims.len(), lease, now };
+                let taking = Taking { worker, lane: self.lane, room: room - claims.len(), lease, now };
                 claims.extend(taking.take(&mut tx, order).await?);
             }
         }
@@ -111,14 +109,15 @@ impl Queue {
 
     async fn is_any_due(&self, now: UnixMillis) -> Result<bool, Error> {
         let query = for_engine(PEEK, self.db.kind());
-        let found: Option<i64> = sqlx::query_scalar(query).bind(now).fetch_optional(self.db.pool()).await?;
+        let found: Option<i64> =
+            sqlx::query_scalar(query).bind(now).bind(self.lane as i64).fetch_optional(self.db.pool()).await?;
         Ok(found.is_some())
     }
 
     /// Gives up on jobs whose workers went silent as often as they may be tried.
     async fn bury_exhausted(&self, now: UnixMillis) -> Result<(), Error> {
         let query = for_engine(EXHAUSTED, self.db.kind());
-        let dead: Vec<String> = sqlx::query_scalar(query).bind(now).fetch_all(self.db.pool()).await?;
+        let dead: Vec<String> = sqlx::query_scalar(query).bind(now).bind(self.lane as i64).fetch_all(self.db.pool()).await?;
         for job_id in dead {
             self.bury(&job_id, now).await?;
         }
@@ -161,6 +160,7 @@ impl Queue {
 
 struct Taking<'a> {
     worker: &'a str,
+    lane: Lane,
     room: usize,
     lease: Duration,
     now: UnixMillis,
@@ -180,7 +180,7 @@ impl Taking<'_> {
             .bind(self.now.saturating_add(millis(self.lease)))
             .bind(self.worker);
         // Stands in every query, so that each has the same parameters before the last.
-        query = query.bind(0_i64);
+        query = query.bind(0_i64).bind(self.lane as i64);
         if let Some(priority) = priority {
             query = query.bind(priority as i64);
         }

@@ -1,10 +1,11 @@
 //! The durable queue. Every call takes the time, so that a test can be at any moment.
 //!
-//! [`submit`] puts jobs in, [`claim`] takes them out under leases, [`settle`] writes how they ended,
+//! [`desk`] and [`submit`] put jobs in, [`claim`] takes them out under leases, [`settle`] writes how they ended,
 //! [`again`] brings dead ones back.
 
 mod again;
 mod claim;
+mod desk;
 mod settle;
 mod submit;
 
@@ -15,7 +16,8 @@ use streamgate_core::{ids::JobId, page::Page, time::UnixMillis};
 use streamgate_store::{Database, Outbox};
 use tokio::sync::Notify;
 
-use super::rows::{Job, JobRow, State};
+use self::desk::Desk;
+use super::rows::{Job, JobRow, Lane, State};
 use crate::Error;
 
 pub use claim::{CLAIM_QUERIES, Claim};
@@ -52,14 +54,28 @@ pub struct Filter {
 pub struct Queue {
     db: Database,
     outbox: Outbox,
-    changed: Arc<Notify>,
+    lane: Lane,
+    changed: Arc<[Notify; Lane::ALL.len()]>,
+    desk: Arc<Desk>,
 }
 
 impl Queue {
     /// Over an open database, with what carries the events of its jobs.
     #[must_use]
     pub fn new(db: Database, outbox: Outbox) -> Self {
-        Self { db, outbox, changed: Arc::new(Notify::new()) }
+        Self { db, outbox, lane: Lane::default(), changed: Arc::default(), desk: Arc::default() }
+    }
+
+    /// The same queue, for the workers of a lane.
+    #[must_use]
+    pub fn of_lane(&self, lane: Lane) -> Self {
+        Self { lane, ..self.clone() }
+    }
+
+    /// The lane whose jobs are claimed here.
+    #[must_use]
+    pub const fn lane(&self) -> Lane {
+        self.lane
     }
 
     /// The database beneath.
@@ -76,20 +92,21 @@ impl Queue {
 
     /// Ends when a job was queued or called off since the last look.
     pub async fn changed(&self) {
-        self.changed.notified().await;
+        self.changed[self.lane as usize].notified().await;
     }
 
-    /// Lets a worker look at once.
+    /// Lets a worker of each lane look at once.
     pub fn wake(&self) {
-        self.changed.notify_one();
+        self.changed.iter().for_each(Notify::notify_one);
     }
 
-    /// When the next job may run, if one waits.
+    /// When the next job of the lane may run, if one waits.
     ///
     /// # Errors
     /// When the database can't be used.
     pub async fn next_due(&self) -> Result<Option<UnixMillis>, Error> {
-        Ok(sqlx::query_scalar("SELECT min(run_ms) FROM jobs WHERE state = 1").fetch_one(self.db.pool()).await?)
+        let next = sqlx::query_scalar("SELECT min(run_ms) FROM jobs WHERE state = 1 AND lane = $1");
+        Ok(next.bind(self.lane as i64).fetch_one(self.db.pool()).await?)
     }
 
     /// Calls a job off, waiting or running. Repeating is success.
@@ -162,7 +179,10 @@ impl Queue {
     /// # Errors
     /// When the database can't be used.
     pub async fn oldest_wait(&self, now: UnixMillis) -> Result<Duration, Error> {
-        let oldest = self.next_due().await?.map_or(0, |due| now.saturating_sub(due).max(0));
+        let mut oldest = 0;
+        for lane in Lane::ALL {
+            oldest = oldest.max(self.of_lane(lane).next_due().await?.map_or(0, |due| now.saturating_sub(due)));
+        }
         Ok(Duration::from_millis(u64::try_from(oldest).unwrap_or(0)))
     }
 

@@ -34,6 +34,11 @@ pub enum End {
         /// When.
         run_ms: UnixMillis,
     },
+    /// Not begun, since others of its kind take all the room: the attempt does not count.
+    PutOff {
+        /// When to look again.
+        run_ms: UnixMillis,
+    },
     /// Cut short by a stop: the attempt does not count.
     Released,
 }
@@ -79,7 +84,7 @@ impl Queue {
             ours.push(is_ours);
         }
         tx.commit().await?;
-        if ended.iter().any(|one| matches!(one.end, End::Retry { .. } | End::Released)) {
+        if ended.iter().any(|one| matches!(one.end, End::Retry { .. } | End::PutOff { .. } | End::Released)) {
             self.wake();
         }
         Ok(ours)
@@ -97,7 +102,7 @@ impl Queue {
                 let (reason, detail) = ((*reason).to_owned(), cut(message));
                 Payload::JobFailed(JobFailed { job_id, job_type, owner, attempts: attempt, reason, detail })
             }
-            End::Retry { .. } | End::Released => return Ok(()),
+            End::Retry { .. } | End::PutOff { .. } | End::Released => return Ok(()),
         };
         self.outbox.add(tx, &subject, payload).await?;
         Ok(())
@@ -138,6 +143,9 @@ async fn settle_one(tx: &mut Transaction, claim: &Claim, end: &End, now: UnixMil
         End::Succeeded(message) => Written { state: State::Succeeded, message, uncounted: 0, run_ms: now },
         End::Failed { message, .. } => Written { state: State::Failed, message, uncounted: 0, run_ms: now },
         End::Retry { message, run_ms } => Written { state: State::Queued, message, uncounted: 0, run_ms: *run_ms },
+        End::PutOff { run_ms } => {
+            Written { state: State::Queued, message: "waits for a free place", uncounted: 1, run_ms: *run_ms }
+        }
         End::Released => {
             let message = "the worker stopped; the job goes on elsewhere";
             Written { state: State::Queued, message, uncounted: 1, run_ms: now }

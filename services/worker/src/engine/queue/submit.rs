@@ -1,4 +1,4 @@
-//! Jobs go in.
+//! Jobs go in, each as part of a change.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use streamgate_proto::streamgate::{
 };
 use streamgate_store::Transaction;
 
-use super::{Queue, find, millis, select_jobs};
+use super::{Queue, millis, select_jobs};
 use crate::{
     Error,
     engine::{
         backoff::MAX_ATTEMPTS,
-        rows::{Job, JobRow, Priority, encode_params},
+        rows::{Job, JobRow, Lane, Priority, encode_params, job_columns},
     },
 };
 
@@ -43,6 +43,8 @@ pub struct Submit {
     pub owner: String,
     /// Others are told of it.
     pub announced: bool,
+    /// Whose workers run it.
+    pub lane: Lane,
 }
 
 impl Submit {
@@ -60,6 +62,7 @@ impl Submit {
             keep: Duration::ZERO,
             owner: String::new(),
             announced: true,
+            lane: Lane::default(),
         }
     }
 
@@ -79,18 +82,6 @@ impl Submit {
 }
 
 impl Queue {
-    /// Queues a job. Repeating the request gives the first job, and a unique key that is taken the job that has it.
-    ///
-    /// # Errors
-    /// When the request id was used for something else.
-    pub async fn submit(&self, submit: Submit, now: UnixMillis) -> Result<Job, Error> {
-        let mut tx = self.db.begin().await?;
-        let job = self.submit_in(&mut tx, submit, now).await?;
-        tx.commit().await?;
-        self.wake();
-        Ok(job)
-    }
-
     /// Queues a job as part of another change; [`Queue::wake`] when that is committed.
     ///
     /// # Errors
@@ -98,7 +89,7 @@ impl Queue {
     pub async fn submit_in(&self, tx: &mut Transaction, submit: Submit, now: UnixMillis) -> Result<Job, Error> {
         let body = submit.body();
         if let Some(request_id) = &submit.request_id
-            && let Some(first) = by_request(tx, request_id).await?
+            && let Some(first) = by_request(tx, &submit.owner, request_id).await?
         {
             return if first.request_body == body { Ok(first) } else { Err(Error::RequestIdReused) };
         }
@@ -108,10 +99,11 @@ impl Queue {
             return Ok(holder);
         }
         let id = JobId::new();
-        sqlx::query(
-            "INSERT INTO jobs (job_id, type, max_attempts, request_id, request_body, create_ms, run_ms, priority, unique_key, params, owner, keep_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-        )
+        let row: JobRow = sqlx::query_as(concat!(
+            "INSERT INTO jobs (job_id, type, max_attempts, request_id, request_body, create_ms, run_ms, priority, unique_key, params, owner, keep_ms, lane) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING ",
+            job_columns!()
+        ))
         .bind(id.as_str())
         .bind(&submit.job_type)
         .bind(i64::from(submit.max_attempts))
@@ -124,19 +116,23 @@ impl Queue {
         .bind(encode_params(submit.params))
         .bind(&submit.owner)
         .bind(millis(submit.keep))
-        .execute(&mut **tx)
+        .bind(submit.lane as i64)
+        .fetch_one(&mut **tx)
         .await?;
         if submit.announced {
             let told = JobSubmitted { job_id: id.to_string(), job_type: submit.job_type, owner: submit.owner };
             self.outbox.add(tx, id.as_str(), Payload::JobSubmitted(told)).await?;
         }
-        find(tx, id.as_str()).await
+        row.try_into()
     }
 }
 
-async fn by_request(connection: &mut AnyConnection, request_id: &str) -> Result<Option<Job>, Error> {
-    let row: Option<JobRow> =
-        sqlx::query_as(select_jobs!("WHERE request_id = $1")).bind(request_id).fetch_optional(connection).await?;
+async fn by_request(connection: &mut AnyConnection, owner: &str, request_id: &str) -> Result<Option<Job>, Error> {
+    let row: Option<JobRow> = sqlx::query_as(select_jobs!("WHERE owner = $1 AND request_id = $2"))
+        .bind(owner)
+        .bind(request_id)
+        .fetch_optional(connection)
+        .await?;
     row.map(Job::try_from).transpose()
 }
 

@@ -1,0 +1,122 @@
+//! Callers that queue at the same time share one change, and so one wait for the disk.
+//!
+//! Whoever comes while a change is under way waits beside it; the next change takes all who wait.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use streamgate_client::RequestContext;
+use streamgate_core::time::UnixMillis;
+use streamgate_store::Transaction;
+use tokio::sync::{Mutex as Turn, oneshot};
+use tracing::Instrument as _;
+
+use super::{Queue, Submit};
+use crate::{Error, engine::rows::Job};
+
+/// Jobs of one change: what they wait for is shared, and it must not become long.
+const MAX_TOGETHER: usize = 64;
+
+type Answer = oneshot::Sender<Result<Job, Error>>;
+
+/// A job that waits to be queued.
+#[derive(Debug)]
+struct Waiting {
+    submit: Submit,
+    now: UnixMillis,
+    /// Where it comes from, so that what it causes is told in its own trace.
+    request: Option<RequestContext>,
+    span: tracing::Span,
+    answer: Answer,
+}
+
+/// Where callers wait.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    waiting: Mutex<Vec<Waiting>>,
+    turn: Turn<()>,
+}
+
+impl Desk {
+    fn join(&self, waiting: Waiting) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
+    }
+
+    fn next(&self) -> Vec<Waiting> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let together = waiting.len().min(MAX_TOGETHER);
+        waiting.drain(..together).collect()
+    }
+}
+
+impl Queue {
+    /// Queues a job. Repeating the request gives the first job, and a unique key that is taken the job that has it.
+    ///
+    /// # Errors
+    /// When the request id was used for something else.
+    pub async fn submit(&self, submit: Submit, now: UnixMillis) -> Result<Job, Error> {
+        let (answer, mut answered) = oneshot::channel();
+        let (request, span) = (RequestContext::current(), tracing::Span::current());
+        self.desk.join(Waiting { submit, now, request, span, answer });
+        loop {
+            let queue = self.clone();
+            // A task of its own: a caller that goes away must not take the others' change with it.
+            let change = tokio::spawn(async move {
+                let desk = Arc::clone(&queue.desk);
+                let _turn = desk.turn.lock().await;
+                queue.queue_together(desk.next()).await;
+            });
+            tokio::select! {
+                biased;
+                told = &mut answered => return told.map_err(|_| Error::BrokeOff)?,
+                _ = change => {}
+            }
+        }
+    }
+
+    async fn queue_together(&self, waiting: Vec<Waiting>) {
+        if let Ok(jobs) = self.try_together(&waiting).await {
+            for (one, job) in waiting.into_iter().zip(jobs) {
+                one.answer.send(job).ok();
+            }
+        } else {
+            // One of them spoils it for all, or the database is away: each hears what is true for it.
+            for one in waiting {
+                let alone = self.submit_alone(&one).await;
+                one.answer.send(alone).ok();
+            }
+        }
+        self.wake();
+    }
+
+    /// One change for all; a job that is refused leaves the others in it.
+    async fn try_together(&self, waiting: &[Waiting]) -> Result<Vec<Result<Job, Error>>, Error> {
+        let mut jobs = Vec::with_capacity(waiting.len());
+        if waiting.is_empty() {
+            return Ok(jobs);
+        }
+        let mut tx = self.db.begin().await?;
+        for one in waiting {
+            match self.submit_for(&mut tx, one).await {
+                Err(refused @ Error::RequestIdReused) => jobs.push(Err(refused)),
+                other => jobs.push(Ok(other?)),
+            }
+        }
+        tx.commit().await?;
+        Ok(jobs)
+    }
+
+    async fn submit_alone(&self, one: &Waiting) -> Result<Job, Error> {
+        let mut tx = self.db.begin().await?;
+        let job = self.submit_for(&mut tx, one).await?;
+        tx.commit().await?;
+        Ok(job)
+    }
+
+    async fn submit_for(&self, tx: &mut Transaction, one: &Waiting) -> Result<Job, Error> {
+        let submitting = self.submit_in(tx, one.submit.clone(), one.now).instrument(one.span.clone());
+        match one.request.clone() {
+            Some(request) => request.scope(submitting).await,
+            None => submitting.await,
+        }
+    }
+}
