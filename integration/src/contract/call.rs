@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, SerializeOptions, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ReflectMessage as _, SerializeOptions, Value};
 use reqwest::{Method, header::HeaderMap};
 use serde_json::Value as Json;
 use tokio::time::timeout;
@@ -172,8 +172,19 @@ fn framed(message: &[u8]) -> Bytes {
 
 fn json(message: &DynamicMessage) -> Result<serde_json::Map<String, Json>> {
     let options = SerializeOptions::new().use_proto_field_name(true).skip_default_fields(true);
-    let json = message.serialize_with_options(serde_json::value::Serializer, &options)?;
-    Ok(json.as_object().cloned().unwrap_or_default())
+    if let Ok(json) = message.serialize_with_options(serde_json::value::Serializer, &options) {
+        return Ok(json.as_object().cloned().unwrap_or_default());
+    }
+    // JSON has no words for some absurd values, such as a time beyond the calendar: what stands there is no time at all.
+    let mut fields = serde_json::Map::new();
+    for (field, value) in message.fields() {
+        let mut alone = DynamicMessage::new(message.descriptor());
+        alone.set_field(&field, value.clone());
+        let json = alone.serialize_with_options(serde_json::value::Serializer, &options).unwrap_or_default();
+        let one = json.get(field.name()).cloned().unwrap_or_else(|| "+292277026596-12-04T15:30:08Z".into());
+        fields.insert(field.name().to_owned(), one);
+    }
+    Ok(fields)
 }
 
 /// Fields as a query: nested ones with a dot, repeated ones as often as they are.

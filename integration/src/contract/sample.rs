@@ -11,6 +11,9 @@ use serde_json::Value as Json;
 /// Messages in messages that are filled; a gate may nest without end.
 const DEPTH: usize = 4;
 
+/// The message of a time.
+const TIMESTAMP: &str = "google.protobuf.Timestamp";
+
 /// What is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
@@ -100,7 +103,11 @@ pub struct Sample {
 impl Sample {
     /// A sound request.
     pub fn good(&self, message: &MessageDescriptor, ids: &Ids) -> DynamicMessage {
-        self.filled(message, DEPTH, &|field| self.sound(field, ids))
+        let mut made = self.filled(message, DEPTH, &|field| self.sound(field, ids));
+        // A span of no length holds nothing; without bounds it holds all.
+        let time = |field: &FieldDescriptor| matches!(field.kind(), Kind::Message(kind) if kind.full_name() == TIMESTAMP);
+        message.fields().filter(time).for_each(|field| made.clear_field(&field));
+        made
     }
 
     /// A request that is absurd in every field.
@@ -113,6 +120,9 @@ impl Sample {
         let mut taken = BTreeSet::new();
         for field in message.fields() {
             let alternative = field.containing_oneof().filter(|oneof| !oneof.is_synthetic());
+            if alternative.is_some() && matches!(field.kind(), Kind::Message(inner) if recurses(message, &inner)) {
+                continue;
+            }
             // Of alternatives the first that can be filled.
             if alternative.is_some_and(|oneof| !taken.insert(oneof.full_name().to_owned())) {
                 continue;
@@ -138,7 +148,9 @@ impl Sample {
 
     fn sound(&self, field: &FieldDescriptor, ids: &Ids) -> Value {
         if let (Kind::String, Some(id)) = (field.kind(), ids.of(field)) {
-            return Value::String(id.to_owned());
+            // Where a job is named by itself or by its title, it is named by itself.
+            let named_twice = field.name() == "content_id" && field.parent_message().get_field_by_name("job_id").is_some();
+            return Value::String(if named_twice { String::new() } else { id.to_owned() });
         }
         match field.kind() {
             Kind::String => Value::String(self.word(field.name())),
@@ -148,7 +160,7 @@ impl Sample {
                 let first = kind.values().map(|value| value.number()).find(|number| *number != 0);
                 Value::EnumNumber(first.unwrap_or_default())
             }
-            kind => number(&kind, if field.name() == "chain_id" { 31_337.0 } else { 1.0 }),
+            kind => number(&kind, sound_number(field.name())),
         }
     }
 
@@ -161,7 +173,8 @@ impl Sample {
         }
         let word = match field {
             // Empty is what most callers send.
-            "page_token" | "etag" | "sha256" | "order_by" | "filter" | "after" | "before" => "",
+            "page_token" | "etag" | "sha256" | "order_by" | "filter" | "after" | "before" | "owner" | "origin" | "subject"
+            | "status" | "token_id" | "max_resolution" => "",
             "filename" => "clip.mp4",
             "url" | "endpoint_url" => "https://example.org/hook",
             "service" => "upload",
@@ -169,7 +182,9 @@ impl Sample {
             "cron" => "0 3 * * *",
             "time_zone" => "UTC",
             "chain" => "eip155:31337",
-            "type" => "sweep_uploads",
+            "type" => "notify",
+            "event_types" => "file.uploaded",
+            "min_balance" => "1",
             "paths" => "title",
             "profile" => "",
             "role" => "viewer",
@@ -182,6 +197,17 @@ impl Sample {
 /// A message that holds itself, as a group of rules does, ends here.
 fn recurses(outer: &MessageDescriptor, inner: &MessageDescriptor) -> bool {
     inner == outer || inner.fields().any(|field| matches!(field.kind(), Kind::Message(kind) if kind == *outer))
+}
+
+fn sound_number(field: &str) -> f64 {
+    match field {
+        "chain_id" => 31_337.0,
+        "short_side_px" => 360.0,
+        "max_kbps" => 800.0,
+        // As it is now, whatever that is.
+        "expected_revision" | "revision" => 0.0,
+        _ => 1.0,
+    }
 }
 
 fn number(kind: &Kind, value: f64) -> Value {
