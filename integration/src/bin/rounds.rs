@@ -61,7 +61,7 @@ async fn engine_rounds(seeds: Range<u64>, only: &[String], logs: Option<PathBuf>
         let before = broken.len();
         for seed in seeds.clone() {
             let plan = EnginePlan::of(engine, seed);
-            match arena.engine_round(plan).await {
+            match Box::pin(arena.engine_round(plan)).await {
                 Ok(outlived) => {
                     println!("{plan}: held, answering after {:.2} s", outlived.answering.as_secs_f64());
                     held.push(outlived);
@@ -106,7 +106,9 @@ struct Row {
 async fn main() -> Result<ExitCode> {
     let (seeds, first, service, embedded, logs) = match Arguments::parse().fault {
         Fault::Kill { seeds, first, service, embedded, logs } => (seeds, first, service, embedded, logs),
-        Fault::Engine { seeds, first, engine, logs } => return engine_rounds(first..first + seeds, &engine, logs).await,
+        Fault::Engine { seeds, first, engine, logs } => {
+            return Box::pin(engine_rounds(first..first + seeds, &engine, logs)).await;
+        }
     };
     if let Some(unknown) = service.iter().find(|name| !SERVICES.contains(&name.as_str())) {
         bail!("there is no service called {unknown}");
