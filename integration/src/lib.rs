@@ -6,6 +6,7 @@ pub mod contract;
 pub mod demo;
 pub mod manifest;
 pub mod mp4;
+pub mod receiver;
 pub mod rest;
 pub mod rounds;
 pub mod stage;
