@@ -49,6 +49,11 @@ impl RequestContext {
         CURRENT.scope(self, future).await
     }
 
+    /// The same for work that does not wait.
+    pub fn within<R>(self, work: impl FnOnce() -> R) -> R {
+        CURRENT.sync_scope(self, work)
+    }
+
     /// The request the current task serves, if any.
     #[must_use]
     pub fn current() -> Option<Self> {

@@ -115,7 +115,7 @@ impl Observer {
             Protocol::Http => None,
             Protocol::Grpc | Protocol::GrpcWeb => grpc_code(response.headers()),
         };
-        let note = Note { observer: self, protocol, method, started, span, status: response.status(), code };
+        let note = Note { observer: self, protocol, method, started, span, context, status: response.status(), code };
         response.map(|body| Body::new(Noted { body, note: Some(note) }))
     }
 
@@ -184,6 +184,7 @@ struct Note {
     method: &'static str,
     started: Instant,
     span: Span,
+    context: RequestContext,
     status: StatusCode,
     code: Option<Code>,
 }
@@ -211,13 +212,15 @@ impl Note {
         if !is_fine {
             self.span.record("otel.status_code", "ERROR");
         }
-        self.span.in_scope(|| {
+        let write = || {
             if is_fine {
                 tracing::debug!(code, latency_us, complete, "answered");
             } else {
                 tracing::info!(code, latency_us, complete, "answered with an error of ours");
             }
-        });
+        };
+        // The body outlives the handler, and with it the scope of the request.
+        self.context.within(|| self.span.in_scope(write));
     }
 }
 

@@ -1,5 +1,10 @@
 //! What can be measured of events.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -26,6 +31,8 @@ pub struct EventMetrics {
     oldest_seconds: Family<To, Gauge>,
     dead: Gauge,
     republished: Counter,
+    /// Everybody for whom something has waited.
+    known: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl EventMetrics {
@@ -61,20 +68,24 @@ impl EventMetrics {
         let rows = sqlx::query(
             "SELECT d.consumer, COUNT(*), MIN(e.created_ms) FROM outbox_deliveries d JOIN outbox_events e ON e.seq = d.seq
              WHERE d.dead = 0 GROUP BY d.consumer
-             UNION ALL SELECT $1, COUNT(*), MIN(received_ms) FROM inbox_queue HAVING COUNT(*) > 0",
+             UNION ALL SELECT $1, COUNT(*), COALESCE(MIN(received_ms), 0) FROM inbox_queue",
         )
         .bind(own)
         .fetch_all(db.pool())
         .await?;
-        // Those that wait for nothing any more must not keep their last value.
-        self.pending.clear();
-        self.oldest_seconds.clear();
+        // Who waits for nothing any more is a 0 in the charts: neither the last value nor a gap.
+        let known: BTreeSet<String> = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut waiting: BTreeMap<String, (i64, i64)> = known.into_iter().map(|consumer| (consumer, (0, 0))).collect();
         for row in &rows {
             let (consumer, count, oldest): (String, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            let consumer = to(&consumer);
-            self.pending.get_or_create(&consumer).set(count);
-            self.oldest_seconds.get_or_create(&consumer).set((now_ms() - oldest).max(0) / 1000);
+            let seconds = if count == 0 { 0 } else { (now_ms() - oldest).max(0) / 1000 };
+            waiting.insert(consumer, (count, seconds));
         }
+        for (consumer, (count, seconds)) in &waiting {
+            self.pending.get_or_create(&to(consumer)).set(*count);
+            self.oldest_seconds.get_or_create(&to(consumer)).set(*seconds);
+        }
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).extend(waiting.into_keys());
         self.dead.set(sqlx::query_scalar("SELECT COUNT(*) FROM dead_letters").fetch_one(db.pool()).await?);
         Ok(())
     }
