@@ -12,6 +12,7 @@ mod grpc;
 mod mesh;
 mod metrics;
 mod service;
+mod titles;
 
 pub use config::Config;
 pub use error::{Error, Result};

@@ -1,10 +1,20 @@
 //! What this service counts.
 
+use std::fmt;
+
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::Gauge,
+    },
     registry::Registry,
 };
+use streamgate_client::near_cache::NearCache;
+
+use crate::engine::neighbours::Title;
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -33,6 +43,11 @@ impl Metrics {
         registry.register("streaming_sessions_in_use", "Sessions with a request in the last minute", self.in_use.clone());
     }
 
+    /// Makes known how often titles were read near and far.
+    pub fn register_titles(registry: &mut Registry, kept: NearCache<Title>) {
+        registry.register_collector(Box::new(TitleReads(kept)));
+    }
+
     /// A session was asked for: `granted`, or the reason of the refusal.
     pub fn session_opened(&self, outcome: &str) {
         self.opened.get_or_create(&Outcome { outcome: outcome.to_owned() }).inc();
@@ -56,5 +71,26 @@ impl Metrics {
     /// So many sessions are in use.
     pub fn sessions_in_use(&self, count: usize) {
         self.in_use.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+
+/// Counts of the titles that are kept near.
+#[derive(Debug)]
+struct TitleReads(NearCache<Title>);
+
+impl Collector for TitleReads {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let stats = self.0.stats();
+        let counts = [
+            ("streaming_titles_near", "Titles looked up and known here", stats.hits),
+            ("streaming_titles_far", "Titles looked up that had to be asked for, or waited for", stats.misses),
+            ("streaming_titles_loads", "Questions to the metadata service about a title", stats.loads),
+            ("streaming_titles_invalidations", "News of titles that changed", stats.invalidations),
+        ];
+        for (name, help, count) in counts {
+            let counter = ConstCounter::new(count);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        Ok(())
     }
 }

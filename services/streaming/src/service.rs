@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use streamgate_client::Mesh;
 use streamgate_core::{ServiceName, time::now_ms};
 use streamgate_proto::streamgate::streaming::v1::streaming_service_server::StreamingServiceServer;
 use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
@@ -14,6 +15,7 @@ use crate::{
     Config, Handler, Metrics, TitleEvents,
     engine::{Deps, Engine, sessions::FOLLOW_EVERY},
     mesh::{MeshTokens, Neighbours},
+    titles::NearTitles,
 };
 
 /// Schema of the database, step by step.
@@ -40,8 +42,11 @@ impl streamgate_runtime::App for App {
         let database = boot.database(&MIGRATIONS).await?;
         let bus = boot.events(&database);
         let neighbours = Arc::new(Neighbours::new(boot.mesh.clone()));
+        let fresh = Duration::from_secs(boot.config.recheck_seconds.into());
+        let titles = Arc::new(NearTitles::new(Arc::clone(&neighbours), fresh));
+        boot.metrics.registry(|registry| Metrics::register_titles(registry, titles.kept()));
         let deps = Deps {
-            titles: neighbours.clone(),
+            titles: titles.clone(),
             gates: neighbours.clone(),
             presentations: neighbours,
             tokens: Arc::new(MeshTokens::new(boot.mesh.clone())),
@@ -55,8 +60,8 @@ impl streamgate_runtime::App for App {
         let upkeep_every = Duration::from_secs(boot.config.upkeep_seconds.into());
         let engine = Arc::new(Engine::new(deps, boot.config, &boot.common.public_url));
         let (checked, tidied, followed, flushed) = (engine.clone(), engine.clone(), engine.clone(), engine.clone());
-        let stop = boot.stop;
-        let (check_stop, tidy_stop, follow_stop) = (stop.clone(), stop.clone(), stop.clone());
+        let (mesh, stop) = (boot.mesh, boot.stop);
+        let (check_stop, tidy_stop, follow_stop, title_stop) = (stop.clone(), stop.clone(), stop.clone(), stop.clone());
         Ok(Service::new()
             .grpc(StreamingServiceServer::new(Handler::new(Arc::clone(&engine))))
             .events(bus.hears(Arc::new(TitleEvents::new(engine))), stop)
@@ -65,6 +70,8 @@ impl streamgate_runtime::App for App {
             .task("session upkeep", OnFailure::LogAndRestart, move || tidy(tidied.clone(), tidy_stop.clone()))
             // Sessions that end in another process end here at their next gate check at the latest.
             .task("session changes", OnFailure::LogAndRestart, move || follow(followed.clone(), follow_stop.clone()))
+            // Without news of titles, each is asked for again whenever it is needed.
+            .task("title news", OnFailure::LogAndRestart, move || hear(titles.clone(), mesh.clone(), title_stop.clone()))
             .on_stop(async move {
                 if let Err(error) = flushed.flush().await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the last use of sessions was not written down");
@@ -79,6 +86,11 @@ async fn check_gates(engine: Arc<Engine>, every: Duration, stop: CancellationTok
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         engine.check_in_use().await?;
     }
+    Ok(())
+}
+
+async fn hear(titles: Arc<NearTitles<Neighbours>>, mesh: Mesh, stop: CancellationToken) -> Result<(), BoxError> {
+    stop.run_until_cancelled(titles.follow(mesh)).await;
     Ok(())
 }
 

@@ -89,7 +89,7 @@ impl Engine {
         }
         tx.commit().await?;
         if !changed.is_empty() {
-            self.changes.tell(&content_id);
+            self.changes.tell(&content_id).await;
         }
         Ok(answer)
     }

@@ -77,7 +77,7 @@ impl Engine {
         .await?;
         tx.commit().await?;
         if is_edit {
-            self.changes.tell(content_id.as_str());
+            self.changes.tell_later(content_id.as_str());
         }
         if stage.status != before.stage.status {
             self.metrics.transitions.get_or_create(&StatusLabels { status: stage.status.as_str() }).inc();

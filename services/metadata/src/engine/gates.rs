@@ -49,7 +49,7 @@ impl Engine {
         self.tell_gate_changed(&mut tx, id, hash).await?;
         self.tell_updated(&mut tx, &content, &["gate"]).await?;
         tx.commit().await?;
-        self.changes.tell(id.as_str());
+        self.changes.tell(id.as_str()).await;
         self.metrics.gate_changes.inc();
         tracing::info!(content_id = %id, has_gate = gate.is_some(), "gate changed");
         Ok(gate)
@@ -128,7 +128,7 @@ impl Engine {
         let content = rows::find(&mut tx, id).await?;
         self.tell_updated(&mut tx, &content, &["playback_ids"]).await?;
         tx.commit().await?;
-        self.changes.tell(id.as_str());
+        self.changes.tell(id.as_str()).await;
         Ok(())
     }
 

@@ -40,7 +40,7 @@ impl Engine {
         let deleted = MetadataDeleted { content_id: id.to_string(), owner: content.owner };
         self.outbox.add(&mut tx, id.as_str(), Payload::MetadataDeleted(deleted)).await?;
         tx.commit().await?;
-        self.changes.tell(id.as_str());
+        self.changes.tell(id.as_str()).await;
         self.metrics.deleted.inc();
         tracing::info!(content_id = %id, "title deleted");
         Ok(purge_ms)
@@ -66,7 +66,7 @@ impl Engine {
         self.index(&mut tx, &content).await?;
         self.tell_updated(&mut tx, &content, &["delete_time"]).await?;
         tx.commit().await?;
-        self.changes.tell(id.as_str());
+        self.changes.tell(id.as_str()).await;
         tracing::info!(content_id = %id, "title brought back");
         Ok(content)
     }

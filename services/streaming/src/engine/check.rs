@@ -82,6 +82,8 @@ impl Engine {
     /// What the store says.
     pub async fn gate_changed(&self, content_id: &str) -> Result<()> {
         let now = now_ms();
+        // Before the doubt: a check that begins after it must see the new gate.
+        self.deps.titles.forget(content_id);
         let doubted = self.sessions.doubt_title(content_id).await?;
         let active = doubted.into_iter().filter(|live| live.is_active(now)).collect();
         let checked = self.check_unless_checking(active).await?;

@@ -142,6 +142,7 @@ impl Engine {
     /// # Errors
     /// What the store says.
     pub async fn title_deleted(&self, content_id: &str) -> Result<()> {
+        self.deps.titles.forget(content_id);
         self.presentations.forget(content_id).await;
         let closed = self.sessions.close_title(content_id, session::TITLE_DELETED).await?;
         for _ in 0..closed {

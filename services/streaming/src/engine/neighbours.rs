@@ -24,6 +24,8 @@ pub trait Titles: Send + Sync + 'static {
     async fn resolve(&self, playback_id: &str) -> Result<Option<Title>, Failure>;
     /// A playback id of a title, for somebody who may know the title's own id; absent for everybody else.
     async fn playback_id(&self, caller: &Caller, content_id: &str) -> Result<Option<String>, Failure>;
+    /// Drops what is remembered of a title: it has changed. Who remembers nothing has nothing to do.
+    fn forget(&self, _content_id: &str) {}
 }
 
 /// A gate, and for whom it is asked.

@@ -45,7 +45,7 @@ impl Engine {
     /// # Errors
     /// What the store says.
     pub async fn follow(&self, since: UnixMillis) -> Result<UnixMillis> {
-        self.sessions.follow(since).await
+        self.sessions.follow(since, |content_id| self.deps.titles.forget(content_id)).await
     }
 }
 

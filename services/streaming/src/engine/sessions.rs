@@ -169,12 +169,15 @@ impl Sessions {
     }
 
     /// Takes over what other processes did to the sessions in memory since `since`, and gives the time from which the next
-    /// look has to begin.
-    pub async fn follow(&self, since: UnixMillis) -> Result<UnixMillis> {
+    /// look has to begin. `forget` hears of each title whose gate is in doubt, before its sessions do.
+    pub async fn follow(&self, since: UnixMillis, forget: impl Fn(&str)) -> Result<UnixMillis> {
         let began = now_ms();
         let changed = rows::changed_since(&self.database, since).await.map_err(Error::store("follow sessions"))?;
         for change in changed {
             if let Some(live) = self.copy(&change.id) {
+                if change.doubted_ms > live.doubted_ms() {
+                    forget(&live.opened().content_id);
+                }
                 live.doubt(change.doubted_ms);
                 live.set_playing(change.playing);
                 if change.state != State::Active {
