@@ -8,14 +8,19 @@ use streamgate_integration::{
     stage::{Stage, ready},
     walk::whole_title,
 };
-use streamgate_testkit::{Anvil, Platform, Wallet, default_clip, eventually, free_port};
+use streamgate_testkit::{Anvil, Platform, Shape, Wallet, default_clip, eventually, free_port};
 
 /// Runs `serve` to its end, which must come soon, and gives its exit code and what it said.
 fn refuses_to_serve(platform: &Platform) -> (i32, String) {
     let limited = platform.command(&["serve"]).unwrap();
     let mut command = Command::new("timeout");
     command.arg("60").arg(limited.get_program()).args(limited.get_args());
-    command.envs(limited.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    for (name, value) in limited.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.code().unwrap_or(-1), said)
@@ -33,7 +38,7 @@ fn assert_one_sentence(said: &str, words: &str) {
 async fn a_taken_port_is_one_sentence() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
-    let platform = Platform::builder().gateway_port(port).prepare().unwrap();
+    let platform = Platform::builder().shape(Shape::OneProcess).gateway_port(port).prepare().unwrap();
     let (code, said) = refuses_to_serve(&platform);
     assert_ne!(code, 0);
     assert_one_sentence(&said, &port.to_string());
@@ -41,7 +46,7 @@ async fn a_taken_port_is_one_sentence() {
 
 #[tokio::test]
 async fn an_unknown_setting_is_one_sentence_and_exit_code_64() {
-    let platform = Platform::builder().env("STREAMGATE_UPLOAD__COLOUR", "green").prepare().unwrap();
+    let platform = Platform::builder().shape(Shape::OneProcess).env("STREAMGATE_UPLOAD__COLOUR", "green").prepare().unwrap();
     let (code, said) = refuses_to_serve(&platform);
     assert_eq!(code, 64, "{said}");
     assert_one_sentence(&said.to_lowercase(), "colour");
@@ -49,7 +54,7 @@ async fn an_unknown_setting_is_one_sentence_and_exit_code_64() {
 
 #[tokio::test]
 async fn a_data_folder_that_cannot_be_written_is_one_sentence() {
-    let platform = Platform::builder().data_dir("/proc/streamgate").prepare().unwrap();
+    let platform = Platform::builder().shape(Shape::OneProcess).data_dir("/proc/streamgate").prepare().unwrap();
     let (code, said) = refuses_to_serve(&platform);
     assert_ne!(code, 0);
     assert_one_sentence(&said, "/proc/streamgate");

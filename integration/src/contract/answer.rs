@@ -36,7 +36,8 @@ impl Answer {
             0 => Kind::Done,
             16 => Kind::Unauthenticated,
             7 => Kind::Denied,
-            3 | 5 | 6 | 8 | 9 | 10 | 11 => Kind::Refused,
+            // A caller that ends its stream too early has cancelled it.
+            1 | 3 | 5 | 6 | 8 | 9 | 10 | 11 => Kind::Refused,
             _ => Kind::Fault,
         };
         Self { kind, said: format!("gRPC {code} {message}"), body }
