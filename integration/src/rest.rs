@@ -4,7 +4,11 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use reqwest::{Body, Method, RequestBuilder, header::HeaderMap, multipart};
+use reqwest::{
+    Body, Method, RequestBuilder,
+    header::{HeaderMap, HeaderName, HeaderValue},
+    multipart,
+};
 use serde_json::{Value, json};
 use streamgate_testkit::Wallet;
 use tokio_util::io::ReaderStream;
@@ -94,6 +98,7 @@ pub struct Session {
 pub struct Rest {
     base: Url,
     bearer: Option<String>,
+    headers: HeaderMap,
     http: reqwest::Client,
 }
 
@@ -103,7 +108,8 @@ impl Rest {
     /// # Errors
     /// When `base` is not an address.
     pub fn new(base: &str) -> Result<Self> {
-        Ok(Self { base: base.parse()?, bearer: None, http: reqwest::Client::builder().timeout(TIMEOUT).build()? })
+        let http = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+        Ok(Self { base: base.parse()?, bearer: None, headers: HeaderMap::new(), http })
     }
 
     /// The same client with a credential.
@@ -116,6 +122,16 @@ impl Rest {
     #[must_use]
     pub fn anonymous(&self) -> Self {
         Self { bearer: None, ..self.clone() }
+    }
+
+    /// The same client, with a header on each of its requests.
+    #[must_use]
+    pub fn with_header(&self, name: &'static str, value: &str) -> Self {
+        let mut with = self.clone();
+        if let Ok(value) = HeaderValue::from_str(value) {
+            with.headers.insert(HeaderName::from_static(name), value);
+        }
+        with
     }
 
     /// Its credential.
@@ -137,7 +153,7 @@ impl Rest {
     /// # Errors
     /// When `path` makes no address.
     pub fn request(&self, method: Method, path: &str) -> Result<RequestBuilder> {
-        let request = self.http.request(method, self.url(path)?);
+        let request = self.http.request(method, self.url(path)?).headers(self.headers.clone());
         Ok(match &self.bearer {
             Some(bearer) => request.bearer_auth(bearer),
             None => request,
