@@ -12,3 +12,4 @@ pub mod rounds;
 pub mod stage;
 pub mod tools;
 pub mod walk;
+pub mod watching;

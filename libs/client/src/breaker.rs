@@ -17,11 +17,17 @@ pub(crate) struct Breaker {
     failures: AtomicU32,
     /// Milliseconds since `origin` until which calls are refused.
     closed_at: AtomicU64,
+    opens: bool,
 }
 
 impl Breaker {
     pub(crate) fn new() -> Self {
-        Self { origin: Instant::now(), failures: AtomicU32::new(0), closed_at: AtomicU64::new(0) }
+        Self { origin: Instant::now(), failures: AtomicU32::new(0), closed_at: AtomicU64::new(0), opens: true }
+    }
+
+    /// One that admits every call, for who must know at once when an endpoint is back.
+    pub(crate) fn that_never_opens() -> Self {
+        Self { opens: false, ..Self::new() }
     }
 
     fn now_ms(&self) -> u64 {
@@ -30,7 +36,7 @@ impl Breaker {
 
     /// Whether a call may be tried. While open, one call per interval is the probe.
     pub(crate) fn admits(&self) -> bool {
-        if self.failures.load(Ordering::Relaxed) < FAILURES_TO_OPEN {
+        if !self.opens || self.failures.load(Ordering::Relaxed) < FAILURES_TO_OPEN {
             return true;
         }
         let (now, until) = (self.now_ms(), self.closed_at.load(Ordering::Relaxed));
@@ -68,5 +74,12 @@ mod tests {
         assert!(!breaker.admits());
         breaker.connected();
         assert!(breaker.admits());
+    }
+
+    #[test]
+    fn whoever_watches_an_endpoint_is_never_refused() {
+        let breaker = Breaker::that_never_opens();
+        (0..=FAILURES_TO_OPEN).for_each(|_| breaker.refused());
+        assert!(breaker.admits() && breaker.admits());
     }
 }

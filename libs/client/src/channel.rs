@@ -47,9 +47,11 @@ impl Route {
         Self { name, url, channel, breaker: Breaker::new(), methods }
     }
 
-    /// A route to one instance of the same service.
+    /// A route to one instance of the same service. Who takes it watches the instance at a pace of its own:
+    /// a breaker would only hide that it is back.
     pub(crate) fn to_instance(&self, url: String, channel: Channel) -> Self {
-        Self::new(self.name, url, channel, Arc::clone(&self.methods))
+        let breaker = Breaker::that_never_opens();
+        Self { breaker, ..Self::new(self.name, url, channel, Arc::clone(&self.methods)) }
     }
 
     pub(crate) fn url(&self) -> &str {

@@ -2,7 +2,7 @@
 
 use futures::StreamExt as _;
 use streamgate_core::{
-    Caller, Failure, Identity, ServiceName,
+    Caller, ErrorKind, Failure, Identity, ServiceName,
     ids::AlertId,
     time::{now_ms, to_timestamp},
 };
@@ -119,7 +119,9 @@ impl MonitorService for Handler {
         };
         let mut batches = request.into_inner();
         while let Some(Some(batch)) = self.stop.run_until_cancelled(batches.next()).await {
-            let batch = batch?;
+            // A service that dies breaks off, and that is no error of ours.
+            let gone = |_| Failure::new(ErrorKind::Cancelled, "sender_gone", "the sender broke off");
+            let batch = batch.map_err(gone)?;
             if batch.lines.len() > MAX_BATCH {
                 return Err(Failure::invalid_field("lines", format!("must be at most {MAX_BATCH}")).into());
             }
