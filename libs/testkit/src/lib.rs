@@ -14,6 +14,7 @@ mod paths;
 mod platform;
 mod ports;
 mod process;
+pub mod rows;
 mod wallet;
 
 pub use anvil::Anvil;

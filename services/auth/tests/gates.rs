@@ -52,7 +52,6 @@ async fn service() -> (Service, tempfile::TempDir) {
     (Service::on(folder.path().to_owned(), Config::default(), &chains).await, folder)
 }
 
-#[tokio::test]
 async fn a_holder_is_told_yes_a_stranger_no_and_nobody_is_told_no_when_it_is_unknown() {
     let (service, _folder) = service().await;
     for (seed, holds) in [(1, true), (2, false)] {
@@ -74,7 +73,6 @@ async fn a_holder_is_told_yes_a_stranger_no_and_nobody_is_told_no_when_it_is_unk
     assert_eq!(reason(service.client().verify_nft(anonymous).await), "credentials_missing");
 }
 
-#[tokio::test]
 async fn many_gates_are_answered_in_order() {
     let (service, _folder) = service().await;
     let holder = format!("eip155:1:{}", Wallet::new(1).address());
@@ -100,7 +98,6 @@ async fn many_gates_are_answered_in_order() {
     assert!(refused.message().starts_with("queries[0].gate.erc721.chain: "), "{}", refused.message());
 }
 
-#[tokio::test]
 async fn a_gate_is_explained_to_creators_with_its_whole_tree() {
     let (service, _folder) = service().await;
     let request = pb::ExplainGateRequest {
@@ -117,11 +114,18 @@ async fn a_gate_is_explained_to_creators_with_its_whole_tree() {
     assert!(leaf.detail.ends_with("holds 0"), "{}", leaf.detail);
 }
 
-#[tokio::test]
 async fn the_chains_say_which_of_them_can_be_read() {
     let (service, _folder) = service().await;
     let chains = service.client().list_chains(pb::ListChainsRequest {}).await.unwrap().into_inner().chains;
     let configured: Vec<&str> = chains.iter().filter(|chain| chain.configured).map(|chain| chain.chain.as_str()).collect();
     assert_eq!(configured, ["eip155:1", "eip155:31337"]);
     assert!(chains.iter().any(|chain| chain.chain == "eip155:80001" && chain.retired));
+}
+
+streamgate_testkit::on_both_engines! {
+    support:
+    a_holder_is_told_yes_a_stranger_no_and_nobody_is_told_no_when_it_is_unknown,
+    many_gates_are_answered_in_order,
+    a_gate_is_explained_to_creators_with_its_whole_tree,
+    the_chains_say_which_of_them_can_be_read,
 }

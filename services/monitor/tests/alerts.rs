@@ -57,7 +57,6 @@ async fn events(rig: &Rig) -> Vec<&'static str> {
         .collect()
 }
 
-#[tokio::test]
 async fn an_alert_waits_fires_is_acknowledged_and_resolves_and_tells_of_it_once() {
     let rig = rig(vec![rule(Kind::ServiceDown, 0.0)]).await;
     down(&rig, true);
@@ -94,7 +93,6 @@ async fn an_alert_waits_fires_is_acknowledged_and_resolves_and_tells_of_it_once(
     assert_eq!(events(&rig).await, ["triggered", "resolved"]);
 }
 
-#[tokio::test]
 async fn a_short_trouble_leaves_no_alert() {
     let rig = rig(vec![rule(Kind::ServiceDown, 0.0)]).await;
     down(&rig, true);
@@ -104,7 +102,6 @@ async fn a_short_trouble_leaves_no_alert() {
     assert!(alerts(&rig, pb::AlertState::Unspecified).await.is_empty());
 }
 
-#[tokio::test]
 async fn only_a_firing_alert_that_exists_can_be_acknowledged() {
     let rig = rig(vec![rule(Kind::ServiceDown, 0.0)]).await;
     down(&rig, true);
@@ -131,7 +128,6 @@ fn counters(ok: u32, broken: u32, slow: u32) -> String {
     )
 }
 
-#[tokio::test]
 async fn errors_latency_queues_disk_and_gas_each_raise_their_alert() {
     let rules = vec![
         rule(Kind::ErrorRate, 0.05),
@@ -169,7 +165,6 @@ async fn errors_latency_queues_disk_and_gas_each_raise_their_alert() {
     stop.cancel();
 }
 
-#[tokio::test]
 async fn a_rule_that_can_t_be_evaluated_says_so() {
     let rig = rig(vec![rule(Kind::GasPrice, 1.0), rule(Kind::ServiceDown, 0.0)]).await;
     let request = Request::new(pb::ListAlertRulesRequest {});
@@ -178,7 +173,6 @@ async fn a_rule_that_can_t_be_evaluated_says_so() {
     assert!(rules[1].inactive_reason.is_empty());
 }
 
-#[tokio::test]
 async fn alerts_come_in_pages_newest_first() {
     let rig = rig(vec![rule(Kind::ServiceDown, 0.0)]).await;
     for service in [ServiceName::Upload, ServiceName::Cache, ServiceName::Worker] {
@@ -197,4 +191,14 @@ async fn alerts_come_in_pages_newest_first() {
     }
     assert_eq!(seen.len(), 3);
     assert!(seen.is_sorted_by(|a, b| a > b));
+}
+
+streamgate_testkit::on_both_engines! {
+    support:
+    an_alert_waits_fires_is_acknowledged_and_resolves_and_tells_of_it_once,
+    a_short_trouble_leaves_no_alert,
+    only_a_firing_alert_that_exists_can_be_acknowledged,
+    errors_latency_queues_disk_and_gas_each_raise_their_alert,
+    a_rule_that_can_t_be_evaluated_says_so,
+    alerts_come_in_pages_newest_first,
 }

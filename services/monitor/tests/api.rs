@@ -28,7 +28,6 @@ fn of<'a>(told: &'a pb::GetHealthResponse, name: &str) -> &'a pb::ServiceHealth 
     told.services.iter().find(|service| service.service == name).unwrap()
 }
 
-#[tokio::test]
 async fn all_nine_are_watched_and_told() {
     let rig = Rig::new().await;
     assert_eq!(rig.health().await.status, "degraded", "nothing was asked yet");
@@ -40,7 +39,6 @@ async fn all_nine_are_watched_and_told() {
     assert!(rig.exposed().contains("up{target=\"upload\"} 1"));
 }
 
-#[tokio::test]
 async fn a_service_that_is_down_or_hangs_is_told_and_comes_back() {
     let rig = Rig::new().await;
     let _watching = watch(&rig);
@@ -60,7 +58,6 @@ async fn a_service_that_is_down_or_hangs_is_told_and_comes_back() {
     until(&rig, "all serve again", |told| told.status == "healthy").await;
 }
 
-#[tokio::test]
 async fn nobody_can_play_without_the_edge() {
     let rig = Rig::new().await;
     rig.fake.answers(ServiceName::ApiGateway, Some(Ok(Reachable::NotServing)));
@@ -69,7 +66,6 @@ async fn nobody_can_play_without_the_edge() {
     assert_eq!(told.services[0].state(), pb::HealthState::NotServing);
 }
 
-#[tokio::test]
 async fn instances_that_come_and_go_are_followed() {
     let rig = Rig::new().await;
     let both = vec![FIRST.to_owned(), "10.0.0.2:1".to_owned()];
@@ -83,7 +79,6 @@ async fn instances_that_come_and_go_are_followed() {
     assert_eq!(of(&told, "upload").state(), pb::HealthState::Unreachable);
 }
 
-#[tokio::test]
 async fn the_newest_metrics_stay_while_a_service_is_away() {
     let rig = Rig::new().await;
     let text = "# TYPE jobs gauge\njobs{type=\"sweep\"} 3\nbroken {\n".to_owned();
@@ -100,9 +95,18 @@ async fn the_newest_metrics_stay_while_a_service_is_away() {
     assert_eq!(rig.metrics_of("").await.unwrap().len(), 9);
 }
 
-#[tokio::test]
 async fn a_service_that_does_not_exist_is_refused() {
     let rig = Rig::new().await;
     assert_eq!(rig.metrics_of("nope").await.unwrap_err().code(), Code::InvalidArgument);
     assert_eq!(rig.metrics_of("cache").await.unwrap()[0].scrape_time, None, "never read");
+}
+
+streamgate_testkit::on_both_engines! {
+    support:
+    all_nine_are_watched_and_told,
+    a_service_that_is_down_or_hangs_is_told_and_comes_back,
+    nobody_can_play_without_the_edge,
+    instances_that_come_and_go_are_followed,
+    the_newest_metrics_stay_while_a_service_is_away,
+    a_service_that_does_not_exist_is_refused,
 }

@@ -4,6 +4,7 @@
 mod support;
 
 use streamgate_proto::streamgate::audit::v1::{self as pb, audit_service_server::AuditService as _};
+use streamgate_store::DatabaseKind;
 use support::Rig;
 use tonic::{Code, Request};
 
@@ -42,14 +43,14 @@ async fn list(rig: &Rig, request: pb::ListEntriesRequest) -> Vec<i64> {
 /// Does something behind the service's back, as somebody with the database in hands could.
 async fn behind(rig: &Rig, sql: &'static str) {
     let mut tx = rig.db.begin().await.unwrap();
+    let table = if tx.kind() == DatabaseKind::Postgres { " ON audit_entries" } else { "" };
     for trigger in ["audit_entries_stay", "audit_entries_last"] {
-        sqlx::query(sqlx::AssertSqlSafe(format!("DROP TRIGGER IF EXISTS {trigger}"))).execute(&mut *tx).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!("DROP TRIGGER IF EXISTS {trigger}{table}"))).execute(&mut *tx).await.unwrap();
     }
     sqlx::query(sql).execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
 }
 
-#[tokio::test]
 async fn a_log_that_nobody_touched_is_intact() {
     let rig = filled(5).await;
     let told = verify(&rig, pb::VerifyChainRequest::default()).await;
@@ -57,7 +58,6 @@ async fn a_log_that_nobody_touched_is_intact() {
     assert_eq!((told.checked, told.head_sequence, told.head_hash.len()), (5, 5, 64));
 }
 
-#[tokio::test]
 async fn a_row_that_was_changed_behind_its_back_is_named() {
     let rig = filled(5).await;
     behind(&rig, "UPDATE audit_entries SET actor = 'account:somebody else' WHERE sequence = 3").await;
@@ -66,14 +66,12 @@ async fn a_row_that_was_changed_behind_its_back_is_named() {
     assert!(told.detail.contains("changed"), "{}", told.detail);
 }
 
-#[tokio::test]
 async fn a_row_that_was_taken_out_is_named() {
     let rig = filled(5).await;
     behind(&rig, "DELETE FROM audit_entries WHERE sequence = 2").await;
     assert_eq!(verify(&rig, pb::VerifyChainRequest::default()).await.broken_sequence, 2);
 }
 
-#[tokio::test]
 async fn a_cut_at_the_end_shows_and_an_anchor_shows_even_one_that_was_covered_up() {
     let rig = filled(5).await;
     let anchor = verify(&rig, pb::VerifyChainRequest::default()).await;
@@ -85,7 +83,6 @@ async fn a_cut_at_the_end_shows_and_an_anchor_shows_even_one_that_was_covered_up
     assert!(!verify(&rig, request).await.intact, "who kept the anchor can");
 }
 
-#[tokio::test]
 async fn the_database_itself_refuses_to_change_an_entry() {
     let rig = filled(1).await;
     let mut tx = rig.db.begin().await.unwrap();
@@ -93,7 +90,6 @@ async fn the_database_itself_refuses_to_change_an_entry() {
     assert!(sqlx::query("DELETE FROM audit_entries").execute(&mut *tx).await.is_err());
 }
 
-#[tokio::test]
 async fn an_entry_that_arrives_again_is_there_once() {
     let rig = filled(3).await;
     append(&rig, (2..=4).map(|id| entry(id, "account:a", pb::AuditOutcome::Allowed)).collect()).await;
@@ -119,7 +115,6 @@ async fn writers_at_the_same_time_make_one_chain() {
     assert_eq!((told.intact, told.checked), (true, 80), "{}", told.detail);
 }
 
-#[tokio::test]
 async fn entries_are_found_by_actor_object_outcome_and_request_in_pages() {
     let rig = filled(4).await;
     append(&rig, vec![entry(9, "anonymous", pb::AuditOutcome::Refused)]).await;
@@ -135,7 +130,6 @@ async fn entries_are_found_by_actor_object_outcome_and_request_in_pages() {
     assert_eq!(list(&rig, second).await, [2, 1]);
 }
 
-#[tokio::test]
 async fn wrong_requests_are_refused() {
     let rig = Rig::new().await;
     let code = async |request| rig.audit.list_entries(Request::new(request)).await.unwrap_err().code();
@@ -144,4 +138,16 @@ async fn wrong_requests_are_refused() {
     assert_eq!(code(pb::ListEntriesRequest { page_size: 101, ..Default::default() }).await, Code::InvalidArgument);
     let nameless = pb::AppendEntriesRequest { entries: vec![pb::AuditEntry::default()] };
     assert_eq!(rig.audit.append_entries(Request::new(nameless)).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+streamgate_testkit::on_both_engines! {
+    support:
+    a_log_that_nobody_touched_is_intact,
+    a_row_that_was_changed_behind_its_back_is_named,
+    a_row_that_was_taken_out_is_named,
+    a_cut_at_the_end_shows_and_an_anchor_shows_even_one_that_was_covered_up,
+    the_database_itself_refuses_to_change_an_entry,
+    an_entry_that_arrives_again_is_there_once,
+    entries_are_found_by_actor_object_outcome_and_request_in_pages,
+    wrong_requests_are_refused,
 }

@@ -32,7 +32,6 @@ async fn search(rig: &Rig, request: pb::SearchLogsRequest) -> Vec<String> {
     lines.into_iter().map(|line| line.message).collect()
 }
 
-#[tokio::test]
 async fn lines_are_found_by_service_level_request_time_and_text() {
     let rig = Rig::new().await;
     let now = now_ms();
@@ -58,7 +57,6 @@ async fn lines_are_found_by_service_level_request_time_and_text() {
     assert_eq!(search(&rig, window).await, ["Disk is FULL"]);
 }
 
-#[tokio::test]
 async fn pages_hold_every_line_once_even_within_one_millisecond() {
     let rig = Rig::new().await;
     let lines = (0..7).map(|n| line("upload", pb::LogLevel::Info, &n.to_string(), 1_000 + n / 3)).collect();
@@ -76,7 +74,6 @@ async fn pages_hold_every_line_once_even_within_one_millisecond() {
     assert_eq!(seen, ["0", "1", "2", "3", "4", "5", "6"]);
 }
 
-#[tokio::test]
 async fn wrong_filters_are_refused() {
     let rig = Rig::new().await;
     let code = async |request| rig.handler.search_logs(Request::new(request)).await.unwrap_err().code();
@@ -86,7 +83,6 @@ async fn wrong_filters_are_refused() {
     assert_eq!(code(pb::SearchLogsRequest { page_token: "zz".into(), ..Default::default() }).await, Code::InvalidArgument);
 }
 
-#[tokio::test]
 async fn the_oldest_lines_go_when_there_are_too_many_or_they_are_too_old() {
     let logs = LogConfig { keep_lines: 3, keep_ms: 60_000, ..LogConfig::default() };
     let rig = Rig::with(Config { logs, ..Config::default() }).await;
@@ -99,7 +95,6 @@ async fn the_oldest_lines_go_when_there_are_too_many_or_they_are_too_old() {
     assert_eq!(search(&rig, pb::SearchLogsRequest::default()).await, ["4", "3", "2"]);
 }
 
-#[tokio::test]
 async fn bytes_are_bounded_too() {
     let logs = LogConfig { keep_bytes: 10_000, ..LogConfig::default() };
     let rig = Rig::with(Config { logs, ..Config::default() }).await;
@@ -109,4 +104,13 @@ async fn bytes_are_bounded_too() {
     let (bytes,): (i64,) =
         sqlx::query_as("SELECT CAST(SUM(size_bytes) AS BIGINT) FROM logs").fetch_one(rig.db.pool()).await.unwrap();
     assert!(bytes <= 10_000 && bytes > 5_000, "{bytes}");
+}
+
+streamgate_testkit::on_both_engines! {
+    support:
+    lines_are_found_by_service_level_request_time_and_text,
+    pages_hold_every_line_once_even_within_one_millisecond,
+    wrong_filters_are_refused,
+    the_oldest_lines_go_when_there_are_too_many_or_they_are_too_old,
+    bytes_are_bounded_too,
 }

@@ -18,7 +18,6 @@ fn denied() -> Verdict {
     Verdict::Denied(vec!["hold a pass".into()])
 }
 
-#[tokio::test]
 async fn a_viewer_who_meets_the_gate_gets_urls_with_a_token() {
     let play = Fixture::open().await;
     let opened = play.create(&viewer(), &play.playback_id).await.unwrap();
@@ -28,7 +27,6 @@ async fn a_viewer_who_meets_the_gate_gets_urls_with_a_token() {
     assert_eq!(play.gate_calls(), 1, "a fresh answer is not asked for again");
 }
 
-#[tokio::test]
 async fn a_viewer_who_does_not_is_told_what_is_missing() {
     let play = Fixture::open().await;
     play.set_verdict(denied());
@@ -39,7 +37,6 @@ async fn a_viewer_who_does_not_is_told_what_is_missing() {
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unauthenticated, "credentials_missing"));
 }
 
-#[tokio::test]
 async fn an_unknown_answer_opens_nothing_and_is_not_remembered() {
     let play = Fixture::open().await;
     play.set_verdict(Verdict::Unknown);
@@ -50,13 +47,11 @@ async fn an_unknown_answer_opens_nothing_and_is_not_remembered() {
     assert!(play.create(&viewer(), &play.playback_id).await.is_ok());
 }
 
-#[tokio::test]
 async fn an_open_gate_lets_anybody_play() {
     let play = Fixture::open().await;
     assert!(play.create(&anonymous(), &play.playback_id).await.is_ok());
 }
 
-#[tokio::test]
 async fn a_title_without_a_gate_plays_for_its_owner_and_operators_only() {
     let play = Fixture::open().await;
     play.world.titles.lock().unwrap()[0].1.gate = None;
@@ -73,7 +68,6 @@ async fn a_title_without_a_gate_plays_for_its_owner_and_operators_only() {
     assert!(play.create(&edge, &play.playback_id).await.is_err(), "a service lends nobody its rights");
 }
 
-#[tokio::test]
 async fn an_id_that_nobody_made_is_not_found() {
     let play = Fixture::open().await;
     let other = streamgate_core::ids::PlaybackId::new().to_string();
@@ -82,7 +76,6 @@ async fn an_id_that_nobody_made_is_not_found() {
     }
 }
 
-#[tokio::test]
 async fn a_moved_token_ends_the_session_for_good() {
     let mut play = Fixture::always_checking().await;
     let caller = viewer();
@@ -103,7 +96,6 @@ async fn a_moved_token_ends_the_session_for_good() {
     assert_eq!((session.state(), session.reason.as_str()), (pb::SessionState::Revoked, "gate_not_met"));
 }
 
-#[tokio::test]
 async fn the_round_of_checks_revokes_without_a_request() {
     let play = Fixture::open().await;
     let caller = viewer();
@@ -116,7 +108,6 @@ async fn the_round_of_checks_revokes_without_a_request() {
     assert_eq!(play.session(&caller, &opened.session_id).await.unwrap().state(), pb::SessionState::Revoked);
 }
 
-#[tokio::test]
 async fn many_requests_of_a_session_ask_the_gate_once() {
     let mut play = Fixture::open().await;
     let opened = play.create(&viewer(), &play.playback_id).await.unwrap();
@@ -128,7 +119,6 @@ async fn many_requests_of_a_session_ask_the_gate_once() {
     assert_eq!(play.gate_calls(), before + 1);
 }
 
-#[tokio::test]
 async fn without_an_answer_playback_goes_on_for_a_minute_at_the_most() {
     let mut play = Fixture::open().await;
     let opened = play.create(&viewer(), &play.playback_id).await.unwrap();
@@ -154,7 +144,6 @@ async fn age(play: &Fixture, age_ms: i64) {
     tx.commit().await.unwrap();
 }
 
-#[tokio::test]
 async fn metadata_away_keeps_a_playing_session_and_opens_none() {
     let play = Fixture::always_checking().await;
     let opened = play.create(&viewer(), &play.playback_id).await.unwrap();
@@ -163,7 +152,6 @@ async fn metadata_away_keeps_a_playing_session_and_opens_none() {
     assert_eq!(play.create(&viewer(), &play.playback_id).await.unwrap_err().code(), Code::Unavailable);
 }
 
-#[tokio::test]
 async fn a_changed_gate_is_asked_at_once_and_leaves_no_grace() {
     let play = Fixture::open().await;
     let opened = play.create(&viewer(), &play.playback_id).await.unwrap();
@@ -176,7 +164,6 @@ async fn a_changed_gate_is_asked_at_once_and_leaves_no_grace() {
     assert_eq!(play.reason_of(&opened.token, "v720/init.mp4").await, "gate_not_met");
 }
 
-#[tokio::test]
 async fn a_session_that_meets_the_new_gate_plays_on() {
     let play = Fixture::open().await;
     let opened = play.create(&viewer(), &play.playback_id).await.unwrap();
@@ -185,7 +172,6 @@ async fn a_session_that_meets_the_new_gate_plays_on() {
     assert!(play.read(&opened.token, "v720/init.mp4").await.is_ok());
 }
 
-#[tokio::test]
 async fn a_gate_taken_away_ends_sessions_of_others_than_the_owner() {
     let play = Fixture::always_checking().await;
     let stranger = play.create(&viewer(), &play.playback_id).await.unwrap();
@@ -195,7 +181,6 @@ async fn a_gate_taken_away_ends_sessions_of_others_than_the_owner() {
     assert!(play.read(&owner.token, "v720/init.mp4").await.is_ok());
 }
 
-#[tokio::test]
 async fn a_deleted_title_ends_every_session_the_owners_too() {
     let play = Fixture::open().await;
     let tokens =
@@ -206,7 +191,6 @@ async fn a_deleted_title_ends_every_session_the_owners_too() {
     }
 }
 
-#[tokio::test]
 async fn a_deleted_playback_id_ends_its_sessions_at_the_next_check() {
     let play = Fixture::always_checking().await;
     let opened = play.create(&play.owner, &play.playback_id).await.unwrap();
@@ -219,7 +203,6 @@ async fn deliver(play: &Fixture, payload: Payload) {
     TitleEvents::new(play.engine.clone()).handle(event).await.unwrap();
 }
 
-#[tokio::test]
 async fn a_session_belongs_to_its_account() {
     let play = Fixture::open().await;
     let (mine, other) = (viewer(), viewer());
@@ -232,7 +215,6 @@ async fn a_session_belongs_to_its_account() {
     assert_eq!(play.reason_of(&opened.token, "master.m3u8").await, "session_revoked");
 }
 
-#[tokio::test]
 async fn a_list_walks_all_pages_of_the_callers_sessions() {
     let play = Fixture::open().await;
     let caller = viewer();
@@ -261,11 +243,33 @@ async fn a_list_walks_all_pages_of_the_callers_sessions() {
     assert_eq!(listed, made);
 }
 
-#[tokio::test]
 async fn a_session_ends_with_its_time() {
     let play = Fixture::with(Config { session_seconds: 0, ..Config::default() }).await;
     let caller = viewer();
     let opened = play.create(&caller, &play.playback_id).await.unwrap();
     assert_eq!(play.reason_of(&opened.token, "master.m3u8").await, "token_expired");
     assert_eq!(play.session(&caller, &opened.session_id).await.unwrap().state(), pb::SessionState::Expired);
+}
+
+streamgate_testkit::on_both_engines! {
+    support:
+    a_viewer_who_meets_the_gate_gets_urls_with_a_token,
+    a_viewer_who_does_not_is_told_what_is_missing,
+    an_unknown_answer_opens_nothing_and_is_not_remembered,
+    an_open_gate_lets_anybody_play,
+    a_title_without_a_gate_plays_for_its_owner_and_operators_only,
+    an_id_that_nobody_made_is_not_found,
+    a_moved_token_ends_the_session_for_good,
+    the_round_of_checks_revokes_without_a_request,
+    many_requests_of_a_session_ask_the_gate_once,
+    without_an_answer_playback_goes_on_for_a_minute_at_the_most,
+    metadata_away_keeps_a_playing_session_and_opens_none,
+    a_changed_gate_is_asked_at_once_and_leaves_no_grace,
+    a_session_that_meets_the_new_gate_plays_on,
+    a_gate_taken_away_ends_sessions_of_others_than_the_owner,
+    a_deleted_title_ends_every_session_the_owners_too,
+    a_deleted_playback_id_ends_its_sessions_at_the_next_check,
+    a_session_belongs_to_its_account,
+    a_list_walks_all_pages_of_the_callers_sessions,
+    a_session_ends_with_its_time,
 }

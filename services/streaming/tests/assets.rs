@@ -16,7 +16,6 @@ async fn playing() -> (Fixture, String) {
     (play, token)
 }
 
-#[tokio::test]
 async fn everything_the_playlists_name_can_be_read_and_carries_the_token() {
     let (play, token) = playing().await;
     let base = format!("/play/{}/", play.playback_id);
@@ -43,7 +42,6 @@ async fn everything_the_playlists_name_can_be_read_and_carries_the_token() {
     assert_eq!(seen, 2 + 2 * 4 + 4);
 }
 
-#[tokio::test]
 async fn nothing_is_read_without_a_good_token_of_this_title() {
     let (play, token) = playing().await;
     let second = play.second_title();
@@ -64,7 +62,6 @@ async fn nothing_is_read_without_a_good_token_of_this_title() {
     }
 }
 
-#[tokio::test]
 async fn an_entry_without_a_token_opens_a_session_for_its_caller() {
     let play = Fixture::open().await;
     let request = pb::ReadAssetRequest { token_in_url: false, ..play.asset("", "master.m3u8") };
@@ -75,7 +72,6 @@ async fn an_entry_without_a_token_opens_a_session_for_its_caller() {
     assert!(play.read(&header.new_token, "v720/00001.m4s").await.is_ok());
 }
 
-#[tokio::test]
 async fn a_token_from_a_cookie_or_header_stays_out_of_the_playlist() {
     let (play, token) = playing().await;
     let request = pb::ReadAssetRequest { token_in_url: false, ..play.asset(&token, "v720/index.m3u8") };
@@ -84,7 +80,6 @@ async fn a_token_from_a_cookie_or_header_stays_out_of_the_playlist() {
     assert_eq!(header.content_type, "application/vnd.apple.mpegurl");
 }
 
-#[tokio::test]
 async fn a_segment_is_immutable_and_comes_whole_in_small_pieces() {
     let (play, token) = playing().await;
     let (header, body) = play.read(&token, "1/v720/00002.m4s").await.unwrap();
@@ -100,7 +95,6 @@ fn range(start: Option<u64>, end: Option<u64>, last_bytes: Option<u64>) -> Optio
     Some(ByteRange { start, end, last_bytes })
 }
 
-#[tokio::test]
 async fn ranges_are_answered_as_http_says() {
     let (play, token) = playing().await;
     let size = SEGMENT_BYTES as u64;
@@ -130,7 +124,6 @@ async fn ranges_are_answered_as_http_says() {
     }
 }
 
-#[tokio::test]
 async fn an_entity_tag_saves_the_body_and_a_head_has_none() {
     let (play, token) = playing().await;
     for path in ["v720/00001.m4s", "v720/index.m3u8"] {
@@ -147,7 +140,6 @@ async fn an_entity_tag_saves_the_body_and_a_head_has_none() {
     }
 }
 
-#[tokio::test]
 async fn only_names_of_the_title_lead_to_files() {
     let (play, token) = playing().await;
     for path in [
@@ -184,11 +176,23 @@ async fn only_names_of_the_title_lead_to_files() {
     }
 }
 
-#[tokio::test]
 async fn a_title_that_is_not_made_yet_says_when_to_come_back() {
     let (play, token) = playing().await;
     *play.world.made.lock().unwrap() = None;
     let status = play.read(&token, "master.m3u8").await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "not_ready"));
     assert_eq!(Failure::from(&status).retry_after, Some(std::time::Duration::from_secs(2)));
+}
+
+streamgate_testkit::on_both_engines! {
+    support:
+    everything_the_playlists_name_can_be_read_and_carries_the_token,
+    nothing_is_read_without_a_good_token_of_this_title,
+    an_entry_without_a_token_opens_a_session_for_its_caller,
+    a_token_from_a_cookie_or_header_stays_out_of_the_playlist,
+    a_segment_is_immutable_and_comes_whole_in_small_pieces,
+    ranges_are_answered_as_http_says,
+    an_entity_tag_saves_the_body_and_a_head_has_none,
+    only_names_of_the_title_lead_to_files,
+    a_title_that_is_not_made_yet_says_when_to_come_back,
 }

@@ -17,7 +17,6 @@ async fn entry(play: &Fixture, caller: &Caller) -> pb::AssetHeader {
     play.read_with(caller, play.asset("", "master.m3u8")).await.unwrap().0
 }
 
-#[tokio::test]
 async fn an_entry_asked_for_again_and_again_stays_in_one_session() {
     let mut play = Fixture::open().await;
     let caller = viewer();
@@ -38,7 +37,6 @@ async fn an_entry_asked_for_again_and_again_stays_in_one_session() {
     );
 }
 
-#[tokio::test]
 async fn nobody_plays_on_under_a_session_of_other_rights() {
     let play = Fixture::open().await;
     let operator = as_account(Role::Operator, Some(support::WALLET));
@@ -53,7 +51,6 @@ async fn nobody_plays_on_under_a_session_of_other_rights() {
     }
 }
 
-#[tokio::test]
 async fn a_session_that_lost_its_gate_is_not_taken_up_again() {
     let play = Fixture::always_checking().await;
     let caller = viewer();
@@ -68,7 +65,6 @@ async fn a_session_that_lost_its_gate_is_not_taken_up_again() {
     assert_eq!(listed(&play, &caller, active).await.len(), 1);
 }
 
-#[tokio::test]
 async fn one_session_too_many_ends_the_one_unused_for_longest() {
     let play = Fixture::with(Config { sessions_per_account: 2, ..Config::default() }).await;
     let caller = viewer();
@@ -85,7 +81,6 @@ async fn one_session_too_many_ends_the_one_unused_for_longest() {
     assert!(play.create(&viewer(), &play.playback_id).await.is_ok(), "others are not counted");
 }
 
-#[tokio::test]
 async fn an_end_in_one_process_is_known_in_the_other_after_a_look() {
     let play = Fixture::open().await;
     let other = play.replica_engine();
@@ -99,7 +94,6 @@ async fn an_end_in_one_process_is_known_in_the_other_after_a_look() {
     assert_eq!(refused.reason(), "session_revoked");
 }
 
-#[tokio::test]
 async fn a_gate_changed_in_one_process_counts_in_the_other() {
     let play = Fixture::open().await;
     let other = play.replica_engine();
@@ -115,7 +109,6 @@ async fn a_gate_changed_in_one_process_counts_in_the_other() {
     assert_eq!(refused.reason(), "ownership_unknown");
 }
 
-#[tokio::test]
 async fn what_a_viewer_does_is_told_once() {
     let play = Fixture::with(Config { stopped_after_seconds: 0, ..Config::default() }).await;
     let opened = play.create(&viewer(), &play.playback_id).await.unwrap();
@@ -134,7 +127,6 @@ async fn what_a_viewer_does_is_told_once() {
     assert_eq!(play.events().await, told);
 }
 
-#[tokio::test]
 async fn a_refusal_is_told_once_a_minute_and_a_revocation_once() {
     let play = Fixture::always_checking().await;
     let caller = viewer();
@@ -150,7 +142,6 @@ async fn a_refusal_is_told_once_a_minute_and_a_revocation_once() {
     assert_eq!(told, ["access.denied", "access.granted", "access.revoked", "streaming.started", "streaming.stopped"]);
 }
 
-#[tokio::test]
 async fn an_owner_sees_and_ends_the_sessions_of_a_title_and_nobody_else_does() {
     let play = Fixture::open().await;
     let guest = viewer();
@@ -165,4 +156,17 @@ async fn an_owner_sees_and_ends_the_sessions_of_a_title_and_nobody_else_does() {
     }
     assert_eq!(play.end(&play.owner, &opened.session_id).await.unwrap().state(), pb::SessionState::Ended);
     assert_eq!(play.reason_of(&opened.token, "master.m3u8").await, "session_revoked");
+}
+
+streamgate_testkit::on_both_engines! {
+    support:
+    an_entry_asked_for_again_and_again_stays_in_one_session,
+    nobody_plays_on_under_a_session_of_other_rights,
+    a_session_that_lost_its_gate_is_not_taken_up_again,
+    one_session_too_many_ends_the_one_unused_for_longest,
+    an_end_in_one_process_is_known_in_the_other_after_a_look,
+    a_gate_changed_in_one_process_counts_in_the_other,
+    what_a_viewer_does_is_told_once,
+    a_refusal_is_told_once_a_minute_and_a_revocation_once,
+    an_owner_sees_and_ends_the_sessions_of_a_title_and_nobody_else_does,
 }

@@ -16,7 +16,6 @@ async fn playing() -> (Fixture, String) {
     (play, token)
 }
 
-#[tokio::test]
 async fn a_path_keeps_its_bytes_when_the_title_is_made_again() {
     let (play, token) = playing().await;
     let (before, bytes) = play.read(&token, "1/v720/00001.m4s").await.unwrap();
@@ -33,7 +32,6 @@ async fn a_path_keeps_its_bytes_when_the_title_is_made_again() {
     assert!(new.starts_with(b"again") && header.immutable);
 }
 
-#[tokio::test]
 async fn a_path_without_a_version_is_the_current_one_and_may_change() {
     let (play, token) = playing().await;
     let (first, bytes) = play.read(&token, "v720/00001.m4s").await.unwrap();
@@ -44,7 +42,6 @@ async fn a_path_without_a_version_is_the_current_one_and_may_change() {
     assert!(bytes.starts_with(b"again") && first.etag != second.etag);
 }
 
-#[tokio::test]
 async fn a_job_that_stopped_early_is_never_shown_as_a_whole_title() {
     let (play, token) = playing().await;
     {
@@ -61,7 +58,6 @@ async fn a_job_that_stopped_early_is_never_shown_as_a_whole_title() {
     assert_eq!(info(&play, &token).await.state(), StreamState::Failed);
 }
 
-#[tokio::test]
 async fn a_growing_manifest_stays_with_its_version_and_choice() {
     let (play, token) = playing().await;
     play.world.made.lock().unwrap().as_mut().unwrap().complete = false;
@@ -77,7 +73,6 @@ async fn a_growing_manifest_stays_with_its_version_and_choice() {
     assert_eq!(info(&play, &token).await.state(), StreamState::Growing);
 }
 
-#[tokio::test]
 async fn a_choice_narrows_both_entries_and_a_wrong_one_is_refused() {
     let (play, token) = playing().await;
     {
@@ -102,7 +97,6 @@ async fn a_choice_narrows_both_entries_and_a_wrong_one_is_refused() {
     }
 }
 
-#[tokio::test]
 async fn urls_of_a_session_carry_the_choice_it_was_opened_with() {
     let play = Fixture::open().await;
     let choice = Some(pb::Choice { max_resolution: "1280x720".into(), bandwidth: 3_000_000 });
@@ -118,7 +112,6 @@ async fn info(play: &Fixture, token: &str) -> pb::GetStreamInfoResponse {
     play.handler.get_stream_info(call(&anonymous(), request)).await.unwrap().into_inner()
 }
 
-#[tokio::test]
 async fn info_says_what_can_be_played_and_where() {
     let (play, token) = playing().await;
     let info = info(&play, &token).await;
@@ -131,7 +124,6 @@ async fn info_says_what_can_be_played_and_where() {
     assert!(!format!("{info:?}").contains("job_1"), "nobody learns how files are kept");
 }
 
-#[tokio::test]
 async fn info_is_under_the_gate_and_opens_no_session() {
     let play = Fixture::open().await;
     let request = || pb::GetStreamInfoRequest { playback_id: play.playback_id.clone(), ..Default::default() };
@@ -149,7 +141,6 @@ async fn info_is_under_the_gate_and_opens_no_session() {
     assert_eq!(self::info(&waiting, &token).await.state(), StreamState::Preparing);
 }
 
-#[tokio::test]
 async fn a_title_is_read_by_its_own_id_by_its_owner_or_with_its_token() {
     let play = Fixture::open().await;
     let by_id = |token: &str| pb::ReadAssetRequest {
@@ -164,4 +155,17 @@ async fn a_title_is_read_by_its_own_id_by_its_owner_or_with_its_token() {
     assert_eq!(reason(&play.read_with(&anonymous(), by_id("")).await.unwrap_err()), "credentials_missing");
     let foreign = play.create(&play.owner, &play.second_title()).await.unwrap().token;
     assert_eq!(reason(&play.read_with(&anonymous(), by_id(&foreign)).await.unwrap_err()), "token_foreign");
+}
+
+streamgate_testkit::on_both_engines! {
+    support:
+    a_path_keeps_its_bytes_when_the_title_is_made_again,
+    a_path_without_a_version_is_the_current_one_and_may_change,
+    a_job_that_stopped_early_is_never_shown_as_a_whole_title,
+    a_growing_manifest_stays_with_its_version_and_choice,
+    a_choice_narrows_both_entries_and_a_wrong_one_is_refused,
+    urls_of_a_session_carry_the_choice_it_was_opened_with,
+    info_says_what_can_be_played_and_where,
+    info_is_under_the_gate_and_opens_no_session,
+    a_title_is_read_by_its_own_id_by_its_owner_or_with_its_token,
 }

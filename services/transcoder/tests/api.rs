@@ -1,6 +1,6 @@
 //! The service over real stores, with encoders that are played by scripts, and once with the real one.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
 
 mod rig;
 
@@ -18,7 +18,6 @@ use streamgate_transcoder::{Error, NewSegment, find_encoder};
 /// Two segments of one rung, and the end.
 const GOOD: &str = "probed v360\nrendition v360\nsegment v360 1\nsegment v360 2\ndone 4000\n";
 
-#[tokio::test]
 async fn an_upload_is_queued_once_and_becomes_a_presentation() {
     let rig = Rig::start(GOOD).await;
     let content = rig.upload("owner").await;
@@ -45,7 +44,6 @@ async fn an_upload_is_queued_once_and_becomes_a_presentation() {
     assert_eq!(rig.events().await, ["transcoding.started", "rendition.ready", "transcoding.completed"]);
 }
 
-#[tokio::test]
 async fn a_killed_encoder_is_resumed_and_nothing_is_published_twice() {
     let rig = Rig::start("attempt 1\nprobed v360\nrendition v360\nsegment v360 1\ncrash\nattempt 2\nexpect_resume 2\nprobed v360\nrendition v360\nsegment v360 2\ndone 4000\n").await;
     let content = rig.upload("owner").await;
@@ -58,7 +56,6 @@ async fn a_killed_encoder_is_resumed_and_nothing_is_published_twice() {
     assert_eq!(events.iter().filter(|event| **event == "transcoding.started").count(), 1);
 }
 
-#[tokio::test]
 async fn a_file_that_crashes_every_encoder_fails_and_can_be_submitted_again() {
     let rig = Rig::start("crash\n").await;
     let content = rig.upload("owner").await;
@@ -71,7 +68,6 @@ async fn a_file_that_crashes_every_encoder_fails_and_can_be_submitted_again() {
     assert_ne!(first.job_id, job.job_id);
 }
 
-#[tokio::test]
 async fn a_refusal_is_final_and_says_why() {
     let rig = Rig::start("error hdr_not_supported\n").await;
     let content = rig.upload("owner").await;
@@ -80,7 +76,6 @@ async fn a_refusal_is_final_and_says_why() {
     assert_eq!(rig.events().await, ["transcoding.started", "transcoding.failed"]);
 }
 
-#[tokio::test]
 async fn an_encoder_without_a_sign_of_life_is_killed() {
     let rig = Rig::start("probed v360\nhang\n").await;
     let content = rig.upload("owner").await;
@@ -89,7 +84,6 @@ async fn an_encoder_without_a_sign_of_life_is_killed() {
     rig.until_no_child().await;
 }
 
-#[tokio::test]
 async fn a_cancelled_job_ends_within_two_seconds_and_takes_its_child_along() {
     let rig = Rig::patient("probed v360\nhang\n").await;
     let content = rig.upload("owner").await;
@@ -103,7 +97,6 @@ async fn a_cancelled_job_ends_within_two_seconds_and_takes_its_child_along() {
     assert_eq!(rig.events().await, ["transcoding.started", "transcoding.failed"]);
 }
 
-#[tokio::test]
 async fn an_encoder_that_names_files_outside_its_folder_gets_nothing_published() {
     let rig = Rig::start("probed v360\nrendition v360\nsteal v360 ../../../etc/passwd\n").await;
     let content = rig.upload("owner").await;
@@ -112,7 +105,6 @@ async fn an_encoder_that_names_files_outside_its_folder_gets_nothing_published()
     assert!(rig.presentation(&content, 0).await.unwrap().video.is_empty());
 }
 
-#[tokio::test]
 async fn a_worker_that_stops_gives_its_job_back_and_another_goes_on() {
     let mut rig = Rig::patient("attempt 1\nprobed v360\nrendition v360\nsegment v360 1\nhang\nattempt 2\nexpect_resume 2\nprobed v360\nrendition v360\nsegment v360 2\ndone 4000\n").await;
     let content = rig.upload("owner").await;
@@ -124,7 +116,6 @@ async fn a_worker_that_stops_gives_its_job_back_and_another_goes_on() {
     assert_eq!(rig.until(&content, JobState::Succeeded).await.attempts, 2);
 }
 
-#[tokio::test]
 async fn who_lost_the_lease_can_publish_nothing() {
     let rig = Rig::without_worker().await;
     rig.upload("owner").await;
@@ -138,7 +129,6 @@ async fn who_lost_the_lease_can_publish_nothing() {
     assert!(rig.engine.succeed(&second, 1, false).await.is_ok());
 }
 
-#[tokio::test]
 async fn jobs_are_run_in_order_and_a_waiting_one_knows_its_place() {
     let rig = Rig::without_worker().await;
     let (first, second) = (rig.upload("owner").await, rig.upload("owner").await);
@@ -148,7 +138,6 @@ async fn jobs_are_run_in_order_and_a_waiting_one_knows_its_place() {
     assert_eq!(rig.job(&second).await.queue_place, 1);
 }
 
-#[tokio::test]
 async fn a_deleted_title_loses_its_job_and_its_media() {
     let rig = Rig::start(GOOD).await;
     let content = rig.upload("owner").await;
@@ -164,7 +153,6 @@ async fn a_deleted_title_loses_its_job_and_its_media() {
     assert!(rig.handler.get_job(caller("owner", GetJobRequest { content_id: content, ..Default::default() })).await.is_err());
 }
 
-#[tokio::test]
 async fn another_account_learns_nothing_of_a_job() {
     let rig = Rig::without_worker().await;
     let content = rig.upload("owner").await;
@@ -177,7 +165,6 @@ async fn another_account_learns_nothing_of_a_job() {
     assert!(rig.handler.get_job(caller("owner", GetJobRequest::default())).await.is_err());
 }
 
-#[tokio::test]
 async fn a_wrong_event_is_refused_for_good() {
     let rig = Rig::without_worker().await;
     let event = rig::uploaded("not a content id", "owner");
@@ -185,7 +172,6 @@ async fn a_wrong_event_is_refused_for_good() {
     assert_eq!(failure.kind, ErrorKind::InvalidArgument);
 }
 
-#[tokio::test]
 async fn the_real_encoder_makes_a_playable_ladder() {
     let Ok(encoder) = find_encoder(std::path::Path::new("")) else {
         println!("skipped: the encoder is not built");
@@ -202,4 +188,22 @@ async fn the_real_encoder_makes_a_playable_ladder() {
     assert_eq!(presentation.audio.unwrap().codecs, "mp4a.40.2");
     assert!(presentation.poster.is_some());
     assert_eq!(presentation.source_duration_ms, 5312);
+}
+
+streamgate_testkit::on_both_engines! {
+    rig:
+    an_upload_is_queued_once_and_becomes_a_presentation,
+    a_killed_encoder_is_resumed_and_nothing_is_published_twice,
+    a_file_that_crashes_every_encoder_fails_and_can_be_submitted_again,
+    a_refusal_is_final_and_says_why,
+    an_encoder_without_a_sign_of_life_is_killed,
+    a_cancelled_job_ends_within_two_seconds_and_takes_its_child_along,
+    an_encoder_that_names_files_outside_its_folder_gets_nothing_published,
+    a_worker_that_stops_gives_its_job_back_and_another_goes_on,
+    who_lost_the_lease_can_publish_nothing,
+    jobs_are_run_in_order_and_a_waiting_one_knows_its_place,
+    a_deleted_title_loses_its_job_and_its_media,
+    another_account_learns_nothing_of_a_job,
+    a_wrong_event_is_refused_for_good,
+    the_real_encoder_makes_a_playable_ladder,
 }

@@ -29,7 +29,6 @@ fn again(content: &str) -> SubmitJobRequest {
     SubmitJobRequest { content_id: content.to_owned(), profile: "small".to_owned(), ..Default::default() }
 }
 
-#[tokio::test]
 async fn a_title_that_plays_goes_on_playing_until_its_next_version_is_whole() {
     let rig = Rig::start(GOOD).await;
     let content = rig.upload("owner").await;
@@ -52,7 +51,6 @@ async fn a_title_that_plays_goes_on_playing_until_its_next_version_is_whole() {
     assert!(rig.version(&content, 9).await.is_none());
 }
 
-#[tokio::test]
 async fn superseded_media_goes_when_its_time_is_over_and_the_new_stays() {
     let mut rig = Rig::start(GOOD).await;
     let content = rig.upload("owner").await;
@@ -73,7 +71,6 @@ async fn superseded_media_goes_when_its_time_is_over_and_the_new_stays() {
     assert_eq!(rig.presentation(&content, 0).await.unwrap().version, 2);
 }
 
-#[tokio::test]
 async fn a_job_that_failed_is_never_called_whole() {
     let rig = Rig::start("probed v360\nrendition v360\nsegment v360 1\nerror damaged\n").await;
     let content = rig.upload("owner").await;
@@ -82,7 +79,6 @@ async fn a_job_that_failed_is_never_called_whole() {
     assert_eq!((made.complete, made.stopped, made.video.len()), (false, true, 1));
 }
 
-#[tokio::test]
 async fn a_repeated_submission_gets_the_first_answer_and_a_changed_one_is_refused() {
     let rig = Rig::without_worker().await;
     let content = rig.upload("owner").await;
@@ -96,7 +92,6 @@ async fn a_repeated_submission_gets_the_first_answer_and_a_changed_one_is_refuse
     assert_ne!(rig.submit("owner", other).await.unwrap().job_id, first.job_id);
 }
 
-#[tokio::test]
 async fn an_open_job_is_given_again_unless_other_settings_are_wanted() {
     let rig = Rig::without_worker().await;
     let content = rig.upload("owner").await;
@@ -106,7 +101,6 @@ async fn an_open_job_is_given_again_unless_other_settings_are_wanted() {
     assert_eq!(reason(&rig.submit("owner", again(&content)).await.unwrap_err()), "job_under_way");
 }
 
-#[tokio::test]
 async fn a_whole_title_is_not_made_the_same_way_twice() {
     let rig = Rig::start(GOOD).await;
     let content = rig.upload("owner").await;
@@ -115,7 +109,6 @@ async fn a_whole_title_is_not_made_the_same_way_twice() {
     assert_eq!(reason(&rig.submit("owner", same).await.unwrap_err()), "already_transcoded");
 }
 
-#[tokio::test]
 async fn a_ladder_of_its_own_reaches_the_encoder_and_a_wrong_one_is_told_by_field() {
     let rig = Rig::without_worker().await;
     let content = rig.upload("owner").await;
@@ -137,7 +130,6 @@ async fn a_ladder_of_its_own_reaches_the_encoder_and_a_wrong_one_is_told_by_fiel
     assert!(claim.job.settings.contains("\"short_side\":240"), "{}", claim.job.settings);
 }
 
-#[tokio::test]
 async fn a_higher_priority_goes_first_and_is_for_operators() {
     let rig = Rig::without_worker().await;
     let (first, second) = (rig.upload("owner").await, rig.upload("owner").await);
@@ -151,7 +143,6 @@ async fn a_higher_priority_goes_first_and_is_for_operators() {
     assert_eq!(claim.job.content_id, second);
 }
 
-#[tokio::test]
 async fn a_full_queue_says_so_and_takes_uploads_all_the_same() {
     let mut rig = Rig::without_worker().await;
     rig.limit(1);
@@ -165,7 +156,6 @@ async fn a_full_queue_says_so_and_takes_uploads_all_the_same() {
     assert_eq!(rig.job(&other).await.state(), JobState::Queued);
 }
 
-#[tokio::test]
 async fn a_waiting_job_says_when_it_will_be_done_once_the_pace_is_known() {
     let mut rig = Rig::start(GOOD).await;
     let content = rig.upload("owner").await;
@@ -178,7 +168,6 @@ async fn a_waiting_job_says_when_it_will_be_done_once_the_pace_is_known() {
     assert!(first.is_some() && second >= first, "{first:?} {second:?}");
 }
 
-#[tokio::test]
 async fn the_pool_is_counted_over_all_processes() {
     let rig = Rig::without_worker().await;
     rig.upload("owner").await;
@@ -194,7 +183,6 @@ async fn the_pool_is_counted_over_all_processes() {
     assert_eq!(pool.slots, 3);
 }
 
-#[tokio::test]
 async fn two_processes_never_claim_the_same_job() {
     let rig = Rig::without_worker().await;
     for _ in 0..6 {
@@ -212,7 +200,6 @@ async fn two_processes_never_claim_the_same_job() {
     assert_eq!(ids.len(), 6);
 }
 
-#[tokio::test]
 async fn a_list_is_filtered_and_shows_nobody_the_jobs_of_others() {
     let rig = Rig::without_worker().await;
     let content = rig.upload("owner").await;
@@ -232,11 +219,28 @@ async fn a_list_is_filtered_and_shows_nobody_the_jobs_of_others() {
     assert_eq!(reason(&list(caller("other", of_owner())).await.unwrap_err()), "owner_foreign");
 }
 
-#[tokio::test]
 async fn a_source_that_is_gone_ends_its_job_with_a_reason() {
     let rig = Rig::start("done 1\n").await;
     let content = rig.upload_without_source("owner").await;
     let job = rig.until(&content, JobState::Failed).await;
     assert_eq!((job.error_reason.as_str(), job.attempts), ("source_gone", 1));
     assert_eq!(reason(&rig.submit("owner", again(&content)).await.unwrap_err()), "source_gone");
+}
+
+streamgate_testkit::on_both_engines! {
+    rig:
+    a_title_that_plays_goes_on_playing_until_its_next_version_is_whole,
+    superseded_media_goes_when_its_time_is_over_and_the_new_stays,
+    a_job_that_failed_is_never_called_whole,
+    a_repeated_submission_gets_the_first_answer_and_a_changed_one_is_refused,
+    an_open_job_is_given_again_unless_other_settings_are_wanted,
+    a_whole_title_is_not_made_the_same_way_twice,
+    a_ladder_of_its_own_reaches_the_encoder_and_a_wrong_one_is_told_by_field,
+    a_higher_priority_goes_first_and_is_for_operators,
+    a_full_queue_says_so_and_takes_uploads_all_the_same,
+    a_waiting_job_says_when_it_will_be_done_once_the_pace_is_known,
+    the_pool_is_counted_over_all_processes,
+    two_processes_never_claim_the_same_job,
+    a_list_is_filtered_and_shows_nobody_the_jobs_of_others,
+    a_source_that_is_gone_ends_its_job_with_a_reason,
 }

@@ -22,7 +22,6 @@ fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|i| u8::try_from(i * 7 % 253).unwrap()).collect()
 }
 
-#[tokio::test]
 async fn a_file_that_was_sent_whole_is_completed_and_told_of_once() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -48,7 +47,6 @@ async fn a_file_that_was_sent_whole_is_completed_and_told_of_once() {
     assert_eq!(house.source(source_key).await, body);
 }
 
-#[tokio::test]
 async fn an_upload_goes_on_after_a_cut_and_a_restart_without_losing_a_byte() {
     let mut house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -73,7 +71,6 @@ async fn an_upload_goes_on_after_a_cut_and_a_restart_without_losing_a_byte() {
     assert_eq!(owner.complete(&upload.upload_id).await.unwrap().sha256, sha256(&body));
 }
 
-#[tokio::test]
 async fn bytes_at_another_offset_are_refused_and_the_right_one_is_said() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -86,7 +83,6 @@ async fn bytes_at_another_offset_are_refused_and_the_right_one_is_said() {
     }
 }
 
-#[tokio::test]
 async fn one_call_writes_at_a_time() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -106,7 +102,6 @@ async fn one_call_writes_at_a_time() {
     owner.write(&upload.upload_id, 5, b"second").await.unwrap();
 }
 
-#[tokio::test]
 async fn a_file_that_is_not_the_announced_one_is_not_completed() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -125,7 +120,6 @@ async fn a_file_that_is_not_the_announced_one_is_not_completed() {
     assert!(house.events().await.is_empty());
 }
 
-#[tokio::test]
 async fn more_bytes_than_announced_or_taken_are_refused() {
     let house = House::with(Config { max_size_bytes: 1_000, ..Config::default() }).await;
     let mut owner = house.connect("creator-1").await;
@@ -141,7 +135,6 @@ async fn more_bytes_than_announced_or_taken_are_refused() {
     owner.write(&unannounced.upload_id, 600, &pattern(400)).await.unwrap();
 }
 
-#[tokio::test]
 async fn the_same_request_id_gives_the_same_upload_and_another_body_is_refused() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -157,7 +150,6 @@ async fn the_same_request_id_gives_the_same_upload_and_another_body_is_refused()
     assert_eq!(house.titles.made.load(Ordering::SeqCst), 2);
 }
 
-#[tokio::test]
 async fn metadata_being_away_is_said_and_repeating_the_call_makes_one_title() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -172,7 +164,6 @@ async fn metadata_being_away_is_said_and_repeating_the_call_makes_one_title() {
     assert_eq!(owner.create(house::clip()).await.unwrap_err().code(), Code::PermissionDenied);
 }
 
-#[tokio::test]
 async fn a_foreign_caller_finds_nothing_and_an_operator_everything() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -193,7 +184,6 @@ async fn a_foreign_caller_finds_nothing_and_an_operator_everything() {
     assert_eq!(stranger.get("upl_nonsense").await.unwrap_err().code(), Code::InvalidArgument);
 }
 
-#[tokio::test]
 async fn a_list_goes_through_all_pages_newest_first() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -214,7 +204,6 @@ async fn a_list_goes_through_all_pages_newest_first() {
     assert_eq!(seen, ids);
 }
 
-#[tokio::test]
 async fn an_account_has_a_bounded_number_of_open_uploads() {
     let house = House::with(Config { max_open_uploads: 2, ..Config::default() }).await;
     let mut owner = house.connect("creator-1").await;
@@ -226,7 +215,6 @@ async fn an_account_has_a_bounded_number_of_open_uploads() {
     owner.create(house::clip()).await.unwrap();
 }
 
-#[tokio::test]
 async fn cancelling_stops_the_writer_and_deletes_the_bytes() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -247,7 +235,6 @@ async fn cancelling_stops_the_writer_and_deletes_the_bytes() {
     assert!(matches!(house.events().await.as_slice(), [Payload::UploadAbandoned(a)] if a.reason == "cancelled"));
 }
 
-#[tokio::test]
 async fn a_sweep_ends_what_has_expired_and_nothing_else() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -276,7 +263,6 @@ async fn a_sweep_ends_what_has_expired_and_nothing_else() {
     assert_eq!(told.iter().filter(|e| matches!(e, Payload::UploadAbandoned(a) if a.reason == "expired")).count(), 2);
 }
 
-#[tokio::test]
 async fn a_crash_between_sealing_and_the_commit_is_made_good_by_completing_again() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -290,7 +276,6 @@ async fn a_crash_between_sealing_and_the_commit_is_made_good_by_completing_again
     assert_eq!(house.events().await.len(), 1);
 }
 
-#[tokio::test]
 async fn a_silent_client_is_let_go_and_its_bytes_stay() {
     let house = House::with(Config { write_idle_timeout_ms: 50, ..Config::default() }).await;
     let mut owner = house.connect("creator-1").await;
@@ -303,7 +288,6 @@ async fn a_silent_client_is_let_go_and_its_bytes_stay() {
     assert_eq!(owner.get(&upload.upload_id).await.unwrap().offset_bytes, 5);
 }
 
-#[tokio::test]
 async fn a_purged_title_takes_its_source_and_its_open_upload_with_it() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -325,7 +309,6 @@ async fn a_purged_title_takes_its_source_and_its_open_upload_with_it() {
     assert_eq!(owner.get(&done.upload_id).await.unwrap().state(), UploadState::Completed);
 }
 
-#[tokio::test]
 async fn malformed_requests_name_their_field() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -345,11 +328,32 @@ async fn malformed_requests_name_their_field() {
     owner.create(CreateUploadRequest { gate: Some(gate), ..house::clip() }).await.unwrap();
 }
 
-#[tokio::test]
 async fn nobody_without_an_account_owns_an_upload() {
     let house = House::new().await;
     let refused = house.connect("service").await.create(house::clip()).await.unwrap_err();
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unauthenticated, "credentials_missing"));
     let rows = sqlx::query("SELECT count(*) FROM uploads").fetch_one(house.db.pool()).await.unwrap();
     assert_eq!(rows.get::<i64, _>(0), 0);
+}
+
+streamgate_testkit::on_both_engines! {
+    house:
+    a_file_that_was_sent_whole_is_completed_and_told_of_once,
+    an_upload_goes_on_after_a_cut_and_a_restart_without_losing_a_byte,
+    bytes_at_another_offset_are_refused_and_the_right_one_is_said,
+    one_call_writes_at_a_time,
+    a_file_that_is_not_the_announced_one_is_not_completed,
+    more_bytes_than_announced_or_taken_are_refused,
+    the_same_request_id_gives_the_same_upload_and_another_body_is_refused,
+    metadata_being_away_is_said_and_repeating_the_call_makes_one_title,
+    a_foreign_caller_finds_nothing_and_an_operator_everything,
+    a_list_goes_through_all_pages_newest_first,
+    an_account_has_a_bounded_number_of_open_uploads,
+    cancelling_stops_the_writer_and_deletes_the_bytes,
+    a_sweep_ends_what_has_expired_and_nothing_else,
+    a_crash_between_sealing_and_the_commit_is_made_good_by_completing_again,
+    a_silent_client_is_let_go_and_its_bytes_stay,
+    a_purged_title_takes_its_source_and_its_open_upload_with_it,
+    malformed_requests_name_their_field,
+    nobody_without_an_account_owns_an_upload,
 }

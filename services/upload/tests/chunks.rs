@@ -33,7 +33,6 @@ fn ranges(of: &[(u64, u64)]) -> Vec<ReceivedRange> {
     of.iter().map(|&(start, end)| ReceivedRange { start, end }).collect()
 }
 
-#[tokio::test]
 async fn chunks_in_any_order_become_the_file() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -56,7 +55,6 @@ async fn chunks_in_any_order_become_the_file() {
     assert_eq!(house.stored_files(), 1, "the chunks are gone");
 }
 
-#[tokio::test]
 async fn chunks_by_offset_say_what_has_come_and_what_is_missing() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -72,7 +70,6 @@ async fn chunks_by_offset_say_what_has_come_and_what_is_missing() {
     assert_eq!(owner.complete(&id).await.unwrap().sha256, sha256(b"abcdefghijklmno"));
 }
 
-#[tokio::test]
 async fn a_chunk_sent_again_counts_once_and_another_at_its_place_is_refused() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -88,7 +85,6 @@ async fn a_chunk_sent_again_counts_once_and_another_at_its_place_is_refused() {
     assert_eq!(house.stored_files(), 1);
 }
 
-#[tokio::test]
 async fn a_chunk_with_another_checksum_is_refused_and_leaves_nothing() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -105,7 +101,6 @@ async fn a_chunk_with_another_checksum_is_refused_and_leaves_nothing() {
     assert_eq!((house.stored_files(), owner.get(&id).await.unwrap().chunk_count), (0, 0));
 }
 
-#[tokio::test]
 async fn an_upload_takes_its_bytes_in_one_way() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -120,7 +115,6 @@ async fn an_upload_takes_its_bytes_in_one_way() {
     assert_eq!(reason(&mixed), "upload_comes_another_way");
 }
 
-#[tokio::test]
 async fn chunks_survive_a_restart_and_a_completion_that_was_cut_short() {
     let mut house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -140,7 +134,6 @@ async fn chunks_survive_a_restart_and_a_completion_that_was_cut_short() {
     assert_eq!(house.stored_files(), 1);
 }
 
-#[tokio::test]
 async fn a_large_chunk_is_streamed_and_a_broken_one_is_not_kept() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -162,7 +155,6 @@ async fn a_large_chunk_is_streamed_and_a_broken_one_is_not_kept() {
     assert_eq!(owner.complete(&id).await.unwrap().sha256, sha256(&body));
 }
 
-#[tokio::test]
 async fn chunks_are_bounded_in_number_and_size() {
     let config = Config { max_chunk_bytes: 10, max_chunks: 2, max_size_bytes: 25, ..Config::default() };
     let house = House::with(config).await;
@@ -180,7 +172,6 @@ async fn chunks_are_bounded_in_number_and_size() {
     assert_eq!(reason(&past), "file_too_large");
 }
 
-#[tokio::test]
 async fn cancelling_and_expiring_delete_the_chunks() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -198,7 +189,6 @@ async fn cancelling_and_expiring_delete_the_chunks() {
     assert_eq!(house.stored_files(), 0);
 }
 
-#[tokio::test]
 async fn the_hash_that_is_named_at_the_end_must_be_the_right_one() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -210,7 +200,6 @@ async fn the_hash_that_is_named_at_the_end_must_be_the_right_one() {
     assert_eq!(reason(&owner.complete_as(&id, &sha256(b"other")).await.unwrap_err()), "sha256_mismatch");
 }
 
-#[tokio::test]
 async fn an_account_keeps_no_more_bytes_than_its_quota() {
     let house = House::with(Config { account_bytes: 100, ..Config::default() }).await;
     let mut owner = house.connect("creator-1").await;
@@ -240,7 +229,6 @@ async fn an_account_keeps_no_more_bytes_than_its_quota() {
     owner.create(sized(59)).await.unwrap();
 }
 
-#[tokio::test]
 async fn an_account_begins_a_bounded_number_of_uploads_a_day() {
     let house = House::with(Config { account_uploads_per_day: 2, ..Config::default() }).await;
     let mut owner = house.connect("creator-1").await;
@@ -254,7 +242,6 @@ async fn an_account_begins_a_bounded_number_of_uploads_a_day() {
     house.connect("creator-2").await.create(house::clip()).await.unwrap();
 }
 
-#[tokio::test]
 async fn a_disk_without_room_is_said_before_a_byte_is_taken() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -270,4 +257,21 @@ async fn a_disk_without_room_is_said_before_a_byte_is_taken() {
     house.room.leave(u64::MAX);
     owner.write(&id, 0, b"bytes").await.unwrap();
     owner.complete(&id).await.unwrap();
+}
+
+streamgate_testkit::on_both_engines! {
+    house:
+    chunks_in_any_order_become_the_file,
+    chunks_by_offset_say_what_has_come_and_what_is_missing,
+    a_chunk_sent_again_counts_once_and_another_at_its_place_is_refused,
+    a_chunk_with_another_checksum_is_refused_and_leaves_nothing,
+    an_upload_takes_its_bytes_in_one_way,
+    chunks_survive_a_restart_and_a_completion_that_was_cut_short,
+    a_large_chunk_is_streamed_and_a_broken_one_is_not_kept,
+    chunks_are_bounded_in_number_and_size,
+    cancelling_and_expiring_delete_the_chunks,
+    the_hash_that_is_named_at_the_end_must_be_the_right_one,
+    an_account_keeps_no_more_bytes_than_its_quota,
+    an_account_begins_a_bounded_number_of_uploads_a_day,
+    a_disk_without_room_is_said_before_a_byte_is_taken,
 }

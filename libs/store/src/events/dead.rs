@@ -66,7 +66,7 @@ impl Letter<'_> {
 pub(super) async fn list(db: &Database, after: &(i64, String), limit: i64) -> Result<Vec<DeadLetter>> {
     let rows = sqlx::query(
         "SELECT id, event_id, consumer, incoming, subject, body, attempts, reason, detail, dead_ms FROM dead_letters
-         WHERE dead_ms > $1 OR (dead_ms = $1 AND id > $2) ORDER BY dead_ms, id LIMIT $3",
+         WHERE (dead_ms, id) > ($1, $2) ORDER BY dead_ms, id LIMIT $3",
     )
     .bind(after.0)
     .bind(&after.1)

@@ -11,7 +11,10 @@ mod sign_in;
 mod signing_keys;
 mod tokens;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use streamgate_chain::Evaluator;
 use streamgate_core::{evm::Address, time::now_ms};
@@ -68,10 +71,14 @@ impl Engine {
         let now = now_ms();
         let mut tx = self.db.begin().await?;
         sqlx::query("DELETE FROM challenges WHERE expires_at <= $1").bind(now).execute(&mut *tx).await?;
-        sqlx::query("DELETE FROM refresh_tokens WHERE expires_at <= $1").bind(now).execute(&mut *tx).await?;
-        sqlx::query("DELETE FROM sign_ins WHERE NOT EXISTS (SELECT 1 FROM refresh_tokens WHERE sign_in_id = sign_ins.id)")
-            .execute(&mut *tx)
-            .await?;
+        let over = sqlx::query_scalar("DELETE FROM refresh_tokens WHERE expires_at <= $1 RETURNING sign_in_id");
+        let sign_ins: BTreeSet<String> = over.bind(now).fetch_all(&mut *tx).await?.into_iter().collect();
+        for sign_in in sign_ins {
+            sqlx::query("DELETE FROM sign_ins WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM refresh_tokens WHERE sign_in_id = $1)")
+                .bind(sign_in)
+                .execute(&mut *tx)
+                .await?;
+        }
         Ok(tx.commit().await?)
     }
 }

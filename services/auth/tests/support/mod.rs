@@ -1,7 +1,7 @@
 //! The service on a loopback port, wallets that sign, and a look into its database.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secp256k1::{Message, PublicKey, SECP256K1, SecretKey};
 use streamgate_auth::{App, Config, MIGRATIONS};
@@ -11,8 +11,9 @@ use streamgate_core::{
     evm::{Address, keccak256},
 };
 use streamgate_proto::streamgate::auth::v1::{self as pb, auth_service_client::AuthServiceClient};
-use streamgate_runtime::{App as _, Running, testing};
-use streamgate_store::Database;
+use streamgate_runtime::{App as _, ConfigSource, Running, Stores, testing};
+use streamgate_store::{Database, PostgresServer};
+use streamgate_testkit::rows::OnServer;
 use tonic::{Request, Status, transport::Channel};
 
 pub const ORIGIN: &str = "http://localhost:9090";
@@ -44,6 +45,30 @@ pub fn operator() -> Wallet {
     Wallet::new(9)
 }
 
+fn database(folder: &Path) -> PathBuf {
+    folder.join("db/auth.db")
+}
+
+/// A database of its own for each folder, since the service names its schema itself.
+fn server(at: &OnServer) -> PostgresServer {
+    PostgresServer::parse(&at.own_database().unwrap()).unwrap()
+}
+
+/// The service's rows at `path`, or on the server that stands for it.
+pub async fn open(path: &Path) -> Database {
+    match OnServer::instead_of(path) {
+        None => Database::open(path, &MIGRATIONS).await.unwrap(),
+        Some(at) => Database::connect(&server(&at), "streamgate_auth", &MIGRATIONS).await.unwrap(),
+    }
+}
+
+/// Statements that read a whole table, and why they may.
+pub const READ_WHOLE: &[(&str, &str)] = &[
+    (" signing_keys ", "two or three rows: a new key a month, withdrawn the month after"),
+    ("SELECT count(*) FROM challenges", "a bounded number of challenges waits"),
+    ("ORDER BY created_at, id LIMIT", "a bounded number of challenges waits"),
+];
+
 pub struct Service {
     pub running: Running,
     pub folder: PathBuf,
@@ -67,11 +92,23 @@ impl Service {
         let mut boot = testing::boot(ServiceName::Auth, config, &folder).unwrap();
         boot.common.operator_wallets = vec![operator().address().lower()];
         boot.common.chains = chains.iter().map(|(chain, url)| (*chain, vec![url.clone()])).collect();
+        if let Some(server) = OnServer::instead_of(&database(&folder)).map(|at| server(&at)) {
+            boot.common.stores = Stores::with_rows_on(server);
+        }
         let service = App::build(boot).await.unwrap();
         let running = testing::serve(ServiceName::Auth, service).await.unwrap();
         #[allow(clippy::disallowed_methods, reason = "a test calls as a stranger, without the mesh")]
         let channel = Channel::from_shared(running.url(ServiceName::Auth).to_owned()).unwrap().connect_lazy();
         Self { running, folder, channel, _temporary: None }
+    }
+
+    /// The configuration that the service has, for tools that work on its database.
+    pub fn source(&self) -> ConfigSource {
+        let source = ConfigSource::new().env("STREAMGATE_DATA_DIR", self.folder.to_string_lossy());
+        match OnServer::instead_of(&database(&self.folder)) {
+            None => source,
+            Some(at) => source.yaml(format!("database: {{url: '{}'}}", at.own_database().unwrap())),
+        }
     }
 
     /// Somebody from outside, with no credentials unless the request carries them.
@@ -81,7 +118,7 @@ impl Service {
 
     /// The database, to bring about what takes time.
     pub async fn database(&self) -> Database {
-        Database::open(&self.folder.join("db/auth.db"), &MIGRATIONS).await.unwrap()
+        open(&database(&self.folder)).await
     }
 
     pub async fn change(&self, sql: &'static str) {

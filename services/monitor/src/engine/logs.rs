@@ -168,7 +168,7 @@ impl Logs {
             cutoff = first_too_many.map_or(cutoff.clone(), |row| row.max(cutoff));
         }
         let mut tx = self.db.begin().await?;
-        let done = sqlx::query("DELETE FROM logs WHERE time_ms < $1 OR (time_ms = $1 AND line_id <= $2)")
+        let done = sqlx::query("DELETE FROM logs WHERE (time_ms, line_id) <= ($1, $2)")
             .bind(cutoff.0)
             .bind(cutoff.1)
             .execute(&mut *tx)

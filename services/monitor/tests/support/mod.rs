@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -20,7 +21,8 @@ use streamgate_monitor::{
     },
 };
 use streamgate_proto::streamgate::monitor::v1::{self as pb, monitor_service_server::MonitorService as _};
-use streamgate_store::{Database, Outbox};
+use streamgate_store::{Database, Outbox, PostgresServer};
+use streamgate_testkit::rows::OnServer;
 use tokio::sync::watch;
 use tonic::Request;
 
@@ -96,6 +98,24 @@ impl GasSource for Fake {
     }
 }
 
+/// The service's rows at `path`, or on the server that stands for it.
+pub async fn open(path: &Path) -> Database {
+    match OnServer::instead_of(path) {
+        None => Database::open(path, &MIGRATIONS).await.unwrap(),
+        Some(at) => {
+            let server = PostgresServer::parse(&at.url()).unwrap();
+            Database::connect(&server, at.schema(), &MIGRATIONS).await.unwrap()
+        }
+    }
+}
+
+/// Statements that read a whole table, and why they may.
+pub const READ_WHOLE: &[(&str, &str)] = &[
+    ("FROM logs WHERE level >=", "reads from the newest line until a page is full, in a log of a bounded number of lines"),
+    ("FROM logs WHERE searched LIKE", "reads from the newest line until a page is full, in a log of a bounded number of lines"),
+    ("SELECT COUNT(*), CAST(COALESCE(SUM(size_bytes)", "counts a log of a bounded number of lines, once in a while"),
+];
+
 /// The service's parts over a database of their own.
 pub struct Rig {
     pub fake: Arc<Fake>,
@@ -116,7 +136,7 @@ impl Rig {
 
     pub async fn with(config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let db = Database::open(&folder.path().join("monitor.db"), &MIGRATIONS).await.unwrap();
+        let db = open(&folder.path().join("monitor.db")).await;
         let config = Config { health_interval_ms: 20, health_timeout_ms: 50, ..config };
         let (fake, seen, metrics) = (Arc::new(Fake::default()), Seen::new(0), Metrics::default());
         let alerts = AlertStore::new(db.clone(), Outbox::new(ServiceName::Monitor));

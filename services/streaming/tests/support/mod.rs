@@ -1,8 +1,11 @@
 //! The service with its neighbours faked, and callers.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -21,7 +24,7 @@ use streamgate_proto::streamgate::{
     media::v1::{Asset, AudioRendition, Presentation, Segment, Track, VideoRendition},
     streaming::v1::{self as pb, read_asset_response::Part, streaming_service_server::StreamingService},
 };
-use streamgate_store::{BlobKey, BlobStore, Database, MemoryBlobs, Outbox};
+use streamgate_store::{BlobKey, BlobStore, Database, MemoryBlobs, Outbox, PostgresServer};
 use streamgate_streaming::{
     Config, Handler, Metrics,
     engine::{
@@ -29,6 +32,7 @@ use streamgate_streaming::{
         neighbours::{GateQuestion, Gates, Presentations, Title, Titles, TokenClaims, Tokens, Verdict},
     },
 };
+use streamgate_testkit::rows::OnServer;
 use tonic::{Request, Status};
 
 pub const WALLET: &str = "eip155:31337:0x70997970c51812dc3a010c7d01b50e0d17dc79c8";
@@ -122,6 +126,23 @@ pub struct Fixture {
     _folder: tempfile::TempDir,
 }
 
+/// The service's rows at `path`, or on the server that stands for it.
+pub async fn open(path: &Path) -> Database {
+    match OnServer::instead_of(path) {
+        None => Database::open(path, &streamgate_streaming::MIGRATIONS).await.unwrap(),
+        Some(at) => {
+            let server = PostgresServer::parse(&at.url()).unwrap();
+            Database::connect(&server, at.schema(), &streamgate_streaming::MIGRATIONS).await.unwrap()
+        }
+    }
+}
+
+/// Statements that read a whole table, and why they may.
+pub const READ_WHOLE: &[(&str, &str)] = &[
+    ("WHERE account_id = $1 AND state = 'active'", "one account has a bounded number of sessions that run"),
+    ("WHERE playing = 1 AND (used_ms", "only what plays right now is in the index that is read"),
+];
+
 impl Fixture {
     pub async fn open() -> Self {
         Self::with(Config::default()).await
@@ -141,7 +162,7 @@ impl Fixture {
 
     pub async fn with(config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let db = Database::open(&folder.path().join("streaming.db"), &streamgate_streaming::MIGRATIONS).await.unwrap();
+        let db = open(&folder.path().join("streaming.db")).await;
         let owner = as_account(Role::Creator, None);
         let (playback_id, content_id) = (PlaybackId::new().to_string(), ContentId::new().to_string());
         let title = Title {

@@ -124,7 +124,8 @@ impl Engine {
         let now = now_ms();
         let query = sqlx::query_as("SELECT COUNT(*), CAST(COALESCE(SUM(slots), 0) AS BIGINT) FROM workers WHERE seen_ms > $1");
         let (workers, slots): (i64, i64) = query.bind(now - SILENT_MS).fetch_one(self.db.pool()).await?;
-        let query = sqlx::query("SELECT * FROM jobs WHERE state = 'running' LIMIT $1").bind(MOST_RUNNING);
+        let query = sqlx::query("SELECT * FROM jobs WHERE state IN ('queued', 'running') AND state = 'running' LIMIT $1")
+            .bind(MOST_RUNNING);
         let running = query.fetch_all(self.db.pool()).await?;
         let running: Vec<Job> = running.iter().map(rows::read).collect::<Result<_, _>>()?;
         let pace = self.pace().await?;
@@ -167,8 +168,10 @@ impl Engine {
         if pool.slots == 0 {
             return Ok(None);
         }
-        let text =
-            format!("SELECT source_bytes, COUNT(*) FROM jobs WHERE state = 'queued' AND {} GROUP BY source_bytes", rows::BEFORE);
+        let text = format!(
+            "SELECT source_bytes, COUNT(*) FROM jobs WHERE state IN ('queued', 'running') AND state = 'queued' AND {} GROUP BY source_bytes",
+            rows::BEFORE
+        );
         let query = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(job.priority.rank()).bind(job.seq);
         let before: Vec<(i64, i64)> = query.fetch_all(self.db.pool()).await?;
         let waiting = total(before.into_iter().map(|(bytes, count)| Some(pool.pace.of_bytes(bytes)?.saturating_mul(count))));
@@ -186,7 +189,7 @@ impl Engine {
     pub async fn line(&self, pool: &Pool) -> Result<Line, Error> {
         let now = pool.now;
         let query = sqlx::query_as(
-            "SELECT COUNT(*), COALESCE(MIN(created_ms), 0), CAST(COALESCE(SUM(source_bytes), 0) AS BIGINT) FROM jobs WHERE state = 'queued'",
+            "SELECT COUNT(*), COALESCE(MIN(created_ms), 0), CAST(COALESCE(SUM(source_bytes), 0) AS BIGINT) FROM jobs WHERE state IN ('queued', 'running') AND state = 'queued'",
         );
         let (queued, oldest, bytes): (i64, i64, i64) = query.fetch_one(self.db.pool()).await?;
         let query = sqlx::query_as("SELECT state, COUNT(*) FROM jobs WHERE ended_ms > $1 GROUP BY state").bind(now - HOUR_MS);
@@ -211,8 +214,10 @@ impl Engine {
     /// The database's.
     pub async fn oldest_due(&self) -> Result<Duration, Error> {
         let now = now_ms();
-        let query =
-            sqlx::query_scalar("SELECT MIN(created_ms) FROM jobs WHERE state = 'queued' AND not_before_ms <= $1").bind(now);
+        let query = sqlx::query_scalar(
+            "SELECT MIN(created_ms) FROM jobs WHERE state IN ('queued', 'running') AND state = 'queued' AND not_before_ms <= $1",
+        )
+        .bind(now);
         let oldest: Option<i64> = query.fetch_one(self.db.pool()).await?;
         Ok(Duration::from_millis(oldest.map_or(0, |oldest| u64::try_from(now - oldest).unwrap_or(0))))
     }

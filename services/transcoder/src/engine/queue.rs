@@ -53,10 +53,11 @@ impl Engine {
             DatabaseKind::Postgres => "FOR UPDATE SKIP LOCKED",
             DatabaseKind::Sqlite => "",
         };
+        // SQLite takes an index of a part of the table only where that part's condition stands word for word.
         let text = format!(
             "UPDATE jobs SET state = 'running', fence = fence + 1, lease_owner = $1, lease_until_ms = $2, attempts = attempts + 1, \
              started_ms = COALESCE(started_ms, $3), attempt_ms = $3, attempt_made_ms = made_ms \
-             WHERE seq = (SELECT seq FROM jobs WHERE cancel_wanted = 0 AND not_before_ms <= $3 AND \
+             WHERE seq = (SELECT seq FROM jobs WHERE state IN ('queued', 'running') AND cancel_wanted = 0 AND not_before_ms <= $3 AND \
              (state = 'queued' OR (state = 'running' AND lease_until_ms < $3)) ORDER BY priority DESC, seq LIMIT 1 {skip}) RETURNING *"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(owner).bind(now + millis(lease)).bind(now);
@@ -201,7 +202,9 @@ impl Engine {
     /// # Errors
     /// The database's.
     pub async fn end_orphans(&self) -> Result<(), Error> {
-        let query = sqlx::query("SELECT * FROM jobs WHERE cancel_wanted = 1 AND state = 'running' AND lease_until_ms < $1");
+        let query = sqlx::query(
+            "SELECT * FROM jobs WHERE state IN ('queued', 'running') AND cancel_wanted = 1 AND state = 'running' AND lease_until_ms < $1",
+        );
         let orphans = query.bind(now_ms()).fetch_all(self.db.pool()).await?;
         for job in orphans.iter().map(rows::read) {
             match self.cancelled(&Claim { job: job? }).await {

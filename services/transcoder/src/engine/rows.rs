@@ -116,7 +116,7 @@ pub(super) async fn list(pool: &AnyPool, filter: &Filter, page: &Page) -> Result
 
 /// Waiting and running jobs before one that waits.
 pub(super) async fn ahead_of(pool: &AnyPool, job: &Job) -> Result<u32, Error> {
-    let text = format!("SELECT COUNT(*) FROM jobs WHERE state = 'running' OR (state = 'queued' AND {BEFORE})");
+    let text = format!("SELECT COUNT(*) FROM jobs WHERE state IN ('queued', 'running') AND (state = 'running' OR {BEFORE})");
     let query = sqlx::query_scalar(sqlx::AssertSqlSafe(text)).bind(job.priority.rank()).bind(job.seq);
     let ahead: i64 = query.fetch_one(pool).await?;
     Ok(u32::try_from(ahead).unwrap_or(u32::MAX))

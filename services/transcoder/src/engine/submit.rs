@@ -85,7 +85,10 @@ impl Engine {
         settings: String,
         source_bytes: i64,
     ) -> Result<String, Error> {
-        let waiting: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM jobs WHERE state = 'queued'").fetch_one(&mut **tx).await?;
+        let waiting: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM jobs WHERE state IN ('queued', 'running') AND state = 'queued'")
+                .fetch_one(&mut **tx)
+                .await?;
         if waiting >= i64::from(self.limits.max_queued) {
             return Err(Error::QueueFull { limit: self.limits.max_queued });
         }

@@ -18,7 +18,8 @@ use streamgate_proto::streamgate::{
         GetJobRequest, GetPresentationRequest, Job, JobState, SubmitJobRequest, transcoder_service_server::TranscoderService as _,
     },
 };
-use streamgate_store::{BlobKey, BlobStore, Database, EventHandler as _, Outbox, bytes, open_blobs};
+use streamgate_store::{BlobKey, BlobStore, Database, EventHandler as _, Outbox, PostgresServer, bytes, open_blobs};
+use streamgate_testkit::rows::OnServer;
 use streamgate_transcoder::{Claim, Config, Engine, Handler, MIGRATIONS, Metrics, Worker};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -54,6 +55,27 @@ while read -r step a b; do
   esac
 done <"$here/part"
 "#;
+
+/// The service's rows at `path`, or on the server that stands for it.
+pub async fn open(path: &Path) -> Database {
+    match OnServer::instead_of(path) {
+        None => Database::open(path, &MIGRATIONS).await.unwrap(),
+        Some(at) => {
+            let server = PostgresServer::parse(&at.url()).unwrap();
+            Database::connect(&server, at.schema(), &MIGRATIONS).await.unwrap()
+        }
+    }
+}
+
+/// Statements that read a whole table, and why they may.
+pub const READ_WHOLE: &[(&str, &str)] = &[
+    (" workers ", "one row for each process that runs jobs"),
+    ("FROM renditions WHERE job_id = $1", "a job has a few renditions"),
+    ("FROM jobs WHERE content_id = $1 ORDER BY", "a title has a few versions"),
+    ("FROM (SELECT started_ms", "the last that ended well stand at the end of the index that is read"),
+    ("state = 'queued' OR (state = 'running'", "only what waits or runs is in the index that is read"),
+    ("state = 'running' OR (priority", "only what waits or runs is in the index that is read"),
+];
 
 pub struct Rig {
     pub engine: Engine,
@@ -96,7 +118,7 @@ impl Rig {
 
     pub async fn without_worker() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let db = Database::open(&folder.path().join("transcoder.db"), &MIGRATIONS).await.unwrap();
+        let db = open(&folder.path().join("transcoder.db")).await;
         let outbox = Outbox::new(ServiceName::Transcoder);
         let blobs = open_blobs(&folder.path().join("blobs")).unwrap();
         let config = Config { heartbeat_ms: 200, lease_ms: 2_000, ..Config::default() };

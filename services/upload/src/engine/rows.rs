@@ -124,11 +124,13 @@ pub(super) async fn find_by_request(tx: &mut AnyConnection, owner: &str, request
     Ok(query.bind(owner).bind(request_id).fetch_optional(tx).await?)
 }
 
+/// Behind every id, in bytes.
+const BEHIND_ALL: &str = "~";
+
 pub(super) async fn list(db: &Database, owner: &str, after: Option<&str>, limit: u32) -> Result<Vec<Row>, Error> {
-    let query = sqlx::query_as(
-        "SELECT * FROM uploads WHERE owner = $1 AND content_id IS NOT NULL AND ($2 IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
-    );
-    Ok(query.bind(owner).bind(after).bind(i64::from(limit)).fetch_all(db.pool()).await?)
+    let query =
+        sqlx::query_as("SELECT * FROM uploads WHERE owner = $1 AND content_id IS NOT NULL AND id < $2 ORDER BY id DESC LIMIT $3");
+    Ok(query.bind(owner).bind(after.unwrap_or(BEHIND_ALL)).bind(i64::from(limit)).fetch_all(db.pool()).await?)
 }
 
 pub(super) async fn count_open(tx: &mut AnyConnection, owner: &str) -> Result<u32, Error> {

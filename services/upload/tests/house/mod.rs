@@ -29,7 +29,8 @@ use streamgate_proto::streamgate::{
         write_upload_request::Part,
     },
 };
-use streamgate_store::{BlobKey, BlobStore, Database, Events, Outbox, collect, open_blobs};
+use streamgate_store::{BlobKey, BlobStore, Database, Events, Outbox, PostgresServer, collect, open_blobs};
+use streamgate_testkit::rows::OnServer;
 use streamgate_upload::{
     Config, Handler, MIGRATIONS, Metrics,
     engine::{Engine, Room, Storage, Titles},
@@ -191,13 +192,27 @@ fn count_files(folder: &Path) -> usize {
     entries.map(|path| if path.is_dir() { count_files(&path) } else { 1 }).sum()
 }
 
+/// The service's rows at `path`, or on the server that stands for it.
+pub async fn open(path: &Path) -> Database {
+    match OnServer::instead_of(path) {
+        None => Database::open(path, &MIGRATIONS).await.unwrap(),
+        Some(at) => {
+            let server = PostgresServer::parse(&at.url()).unwrap();
+            Database::connect(&server, at.schema(), &MIGRATIONS).await.unwrap()
+        }
+    }
+}
+
+/// Statements that read a whole table, and why they may.
+pub const READ_WHOLE: &[(&str, &str)] = &[];
+
 async fn build(
     folder: &Path,
     config: &Config,
     titles: &Arc<FakeTitles>,
     room: &Arc<FakeRoom>,
 ) -> (Database, Arc<dyn BlobStore>, Engine) {
-    let db = Database::open(&folder.join("db/upload.db"), &MIGRATIONS).await.unwrap();
+    let db = open(&folder.join("db/upload.db")).await;
     let blobs = open_blobs(&folder.join("blobs")).unwrap();
     let outbox = Outbox::new(ServiceName::Upload);
     let titles: Arc<dyn Titles> = titles.clone();
