@@ -62,7 +62,7 @@ impl Rpc {
     /// Whether a call takes things away, so that it is tried last.
     #[must_use]
     pub fn takes_away(&self) -> bool {
-        const VERBS: [&str; 9] = ["Delete", "Revoke", "End", "Cancel", "Clear", "Purge", "Logout", "Sweep", "Set"];
+        const VERBS: [&str; 8] = ["Delete", "Revoke", "End", "Cancel", "Clear", "Purge", "Logout", "Sweep"];
         VERBS.iter().any(|verb| self.name().starts_with(verb))
     }
 

@@ -174,7 +174,7 @@ impl Sample {
         let word = match field {
             // Empty is what most callers send.
             "page_token" | "etag" | "sha256" | "order_by" | "filter" | "after" | "before" | "owner" | "origin" | "subject"
-            | "status" | "token_id" | "max_resolution" => "",
+            | "status" | "gate_chain" | "token_id" | "max_resolution" => "",
             "filename" => "clip.mp4",
             "url" | "endpoint_url" => "https://example.org/hook",
             "service" => "upload",
@@ -183,7 +183,7 @@ impl Sample {
             "time_zone" => "UTC",
             "chain" => "eip155:31337",
             "type" => "notify",
-            "event_types" => "file.uploaded",
+            "event_types" | "types" => "file.uploaded",
             "min_balance" => "1",
             "paths" => "title",
             "profile" => "",
