@@ -52,6 +52,15 @@ impl Migrations {
     }
 }
 
+/// The steps of the tables of events, which every database has, counted apart from the service's own.
+pub(super) fn of_events(kind: DatabaseKind) -> Migrator {
+    let steps = match kind {
+        DatabaseKind::Sqlite => sqlx::migrate!("src/events/migrations/sqlite"),
+        DatabaseKind::Postgres => sqlx::migrate!("src/events/migrations/postgres"),
+    };
+    Migrator { table_name: "_event_migrations".into(), ..steps }
+}
+
 /// The steps in `migrations/sqlite` and `migrations/postgres` of the crate that says it.
 #[macro_export]
 macro_rules! migrations {

@@ -9,7 +9,7 @@ use sqlx::{
 use tokio::time::timeout;
 use url::Url;
 
-use super::{DatabaseKind, Migrations, WAIT};
+use super::{DatabaseKind, Migrations, WAIT, migrations::of_events};
 use crate::error::{Error, Result};
 
 /// Connections of one service in one process, half of them for reading. Nine services with two
@@ -125,7 +125,7 @@ pub(super) async fn connect(server: &PostgresServer, schema: &str, migrations: &
     first.close().await?;
     let migrator = pool(1, server.options(schema, false, MIGRATION_MS)?);
     migrations.of(DatabaseKind::Postgres).run(&migrator).await?;
-    crate::events::schema(DatabaseKind::Postgres).run(&migrator).await?;
+    of_events(DatabaseKind::Postgres).run(&migrator).await?;
     migrator.close().await;
     let readers = pool(server.connections / 2, server.options(schema, true, STATEMENT_MS)?);
     let writers = pool(server.connections - server.connections / 2, server.options(schema, false, STATEMENT_MS)?);

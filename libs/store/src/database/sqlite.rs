@@ -7,7 +7,7 @@ use sqlx::{
     any::{AnyConnectOptions, AnyPoolOptions},
 };
 
-use super::{DatabaseKind, Migrations, WAIT};
+use super::{DatabaseKind, Migrations, WAIT, migrations::of_events};
 use crate::{
     error::{Error, Result},
     files,
@@ -33,7 +33,7 @@ pub(super) async fn open(path: &Path, migrations: &Migrations) -> Result<(AnyPoo
     let writer = pool(&options, 1, WRITER).await?;
     first.close().await?;
     migrations.of(DatabaseKind::Sqlite).run(&writer).await?;
-    crate::events::schema(DatabaseKind::Sqlite).run(&writer).await?;
+    of_events(DatabaseKind::Sqlite).run(&writer).await?;
     drop(alone);
     let readers = pool(&options, READERS, READER).await?;
     Ok((readers, writer))

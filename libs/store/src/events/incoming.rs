@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use super::{
     dead,
     inbox::EventHandler,
-    outgoing::{Receipt, after, read_waiting},
-    queue::{CLAIM_MS, Outcome, Queue, Waiting},
+    outgoing::{after, read_waiting},
+    queue::{CLAIM_MS, Outcome, Queue, Receipt, Waiting},
     server,
 };
 use crate::{

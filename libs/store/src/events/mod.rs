@@ -20,24 +20,12 @@ mod purge;
 mod queue;
 mod server;
 
-use sqlx::migrate::Migrator;
-
-use crate::database::DatabaseKind;
-
 pub use admin::Admin;
 pub use bus::EventBus;
 pub use inbox::{EventHandler, Inbox};
 pub use metrics::EventMetrics;
 pub use outbox::Outbox;
-pub use outgoing::{Addressee, Delivery, Receipt};
+pub use outgoing::{Addressee, Delivery};
 pub use patience::Patience;
+pub use queue::Receipt;
 pub use server::Events;
-
-/// The steps of the tables above, counted apart from the service's own.
-pub(crate) fn schema(kind: DatabaseKind) -> Migrator {
-    let steps = match kind {
-        DatabaseKind::Sqlite => sqlx::migrate!("src/events/migrations/sqlite"),
-        DatabaseKind::Postgres => sqlx::migrate!("src/events/migrations/postgres"),
-    };
-    Migrator { table_name: "_event_migrations".into(), ..steps }
-}

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{
     dead,
-    queue::{CLAIM_MS, Outcome, Queue, Waiting},
+    queue::{CLAIM_MS, Outcome, Queue, Receipt, Waiting},
 };
 use crate::{
     database::{Database, DatabaseKind, Transaction},
@@ -56,13 +56,6 @@ impl Addressee {
             Self::One(name) => name.as_str(),
         }
     }
-}
-
-/// What a delivery gives back.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Receipt {
-    /// Number of the message in a broker's stream.
-    pub stream_seq: Option<i64>,
 }
 
 /// Reaches consumers. The mesh does, and a broker; tests have their own.

@@ -22,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Patience,
     metrics::EventMetrics,
-    outgoing::Receipt,
     patience::{Blame, blame},
 };
 use crate::error::{Error, Result};
@@ -54,6 +53,13 @@ pub(super) struct Waiting {
     pub(super) strikes: i64,
     pub(super) again: bool,
     pub(super) body: Vec<u8>,
+}
+
+/// What a delivery gives back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Number of the message in a broker's stream.
+    pub stream_seq: Option<i64>,
 }
 
 /// What became of a waiting event.

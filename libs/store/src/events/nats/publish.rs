@@ -29,7 +29,8 @@ use crate::{
     error::Result,
     events::{
         EventMetrics,
-        outgoing::{Addressee, BROKER, Delivery, Receipt},
+        outgoing::{Addressee, BROKER, Delivery},
+        queue::Receipt,
     },
 };
 
