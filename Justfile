@@ -4,7 +4,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 
 export PATH := justfile_directory() / ".tools/venv/bin" + ":" + env("PATH")
 
-bins := "-p streamgate -p streamgate-encoder -p streamgate-integration"
+bins := "-p streamgate -p streamgate-encoder -p streamgate-api-gateway -p streamgate-integration"
 
 # Show this list.
 default:
@@ -48,6 +48,10 @@ test-mesh FILTER="" FORM="mesh": build-for-tests
 [private]
 build-for-tests:
     cargo build --workspace --bins
+
+# Requests made up from the OpenAPI document, EXAMPLES for each operation, in every phase (10 take about 5 minutes).
+schemathesis EXAMPLES="10": build-for-tests
+    STREAMGATE_EXAMPLES={{ EXAMPLES }} cargo test -p streamgate-integration --test undocumented -- --nocapture
 
 # One crate: `just check-crate upload`.
 check-crate NAME:

@@ -4,7 +4,7 @@
 use std::{fs, path::Path, process::Stdio, time::Duration};
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use streamgate_integration::{
     rest::Rest,
     stage::{Stage, playable, ready},
@@ -63,6 +63,51 @@ async fn an_upload_goes_on_where_it_was_after_the_platform_was_killed() {
     // Repeating the very first call gives the same upload.
     let again = creator.post("/api/v1/uploads", &request).await.unwrap().expect(200).unwrap().json().unwrap();
     assert_eq!(again["upload"]["upload_id"], upload_id.as_str());
+}
+
+/// Begins an upload, or makes a title, under a key.
+async fn keyed(creator: &Rest, key: &str, number: usize) -> Option<Value> {
+    let rest = creator.with_header("idempotency-key", key);
+    let reply = if number.is_multiple_of(2) {
+        rest.post("/api/v1/uploads", &json!({"filename": format!("{key}.mp4")})).await
+    } else {
+        rest.post("/api/v1/contents", &json!({"title": key})).await
+    };
+    reply.ok()?.expect(200).ok()?.json().ok()
+}
+
+#[tokio::test]
+async fn a_repeated_key_gives_the_first_answer_also_when_the_first_call_was_killed_half_way() {
+    const CALLS: usize = 12;
+    let mut platform = Platform::builder().start().await.unwrap();
+    let creator = Rest::new(&platform.url()).unwrap().with_bearer(platform.api_key("creator").unwrap());
+    let rounds = [1, 4, 9];
+    for answers_before_the_kill in rounds {
+        let key = |number: usize| format!("kill-{answers_before_the_kill}-{number}");
+        let mut calls = tokio::task::JoinSet::new();
+        for number in 0..CALLS {
+            let (creator, key) = (creator.clone(), key(number));
+            calls.spawn(async move { (number, keyed(&creator, &key, number).await) });
+        }
+        let mut first = vec![None; CALLS];
+        for ended in 1..=CALLS {
+            let (number, answer) = calls.join_next().await.unwrap().unwrap();
+            first[number] = answer;
+            if ended == answers_before_the_kill {
+                platform.kill();
+            }
+        }
+        platform.restart().await.unwrap();
+        for (number, first) in first.into_iter().enumerate() {
+            let second = keyed(&creator, &key(number), number).await.unwrap();
+            let third = keyed(&creator, &key(number), number).await.unwrap();
+            assert_eq!(first.unwrap_or_else(|| second.clone()), second, "another answer for the same key");
+            assert_eq!(second, third);
+        }
+    }
+    let listed = creator.get("/api/v1/contents?page_size=100").await.unwrap().expect(200).unwrap().json().unwrap();
+    let titles: Vec<&str> = listed["contents"].as_array().unwrap().iter().map(|title| title["title"].as_str().unwrap()).collect();
+    assert_eq!(titles.len(), rounds.len() * CALLS, "each key makes one title: {titles:?}");
 }
 
 #[tokio::test]

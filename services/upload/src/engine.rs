@@ -13,6 +13,7 @@ mod rows;
 mod slots;
 mod titles;
 mod upload;
+mod verify;
 mod write;
 
 use std::sync::Arc;
@@ -25,11 +26,12 @@ pub use intake::Broke;
 pub use room::{Boundless, Disk, Room};
 pub use titles::{MeshTitles, Titles};
 pub use upload::{State, Upload};
+pub use verify::Verified;
 
 use crate::{
     Config, Error, Metrics,
     command::Chunking,
-    engine::{rows::Row, slots::Slots},
+    engine::{rows::Row, slots::Slots, verify::Reading},
 };
 
 /// One page of a list.
@@ -65,6 +67,7 @@ struct Shared {
     room: Arc<dyn Room>,
     titles: Arc<dyn Titles>,
     slots: Slots,
+    reading: Reading,
     metrics: Metrics,
 }
 
@@ -88,8 +91,8 @@ impl Engine {
         titles: Arc<dyn Titles>,
         metrics: Metrics,
     ) -> Self {
-        let slots = Slots::default();
-        Self { shared: Arc::new(Shared { config, db, outbox, blobs, room, titles, slots, metrics }) }
+        let (slots, reading) = (Slots::default(), Reading::default());
+        Self { shared: Arc::new(Shared { config, db, outbox, blobs, room, titles, slots, reading, metrics }) }
     }
 
     /// One upload of the caller.

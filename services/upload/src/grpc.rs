@@ -130,6 +130,19 @@ impl UploadService for Handler {
         let swept = self.engine.sweep(request.get_ref().limit).await?;
         Ok(Response::new(pb::SweepUploadsResponse { expired: swept.expired, more: swept.more }))
     }
+
+    async fn verify_objects(
+        &self,
+        request: Request<pb::VerifyObjectsRequest>,
+    ) -> Result<Response<pb::VerifyObjectsResponse>, Status> {
+        let wanted = request.get_ref();
+        let verified = self.engine.verify(wanted.limit, &wanted.page_token).await?;
+        Ok(Response::new(pb::VerifyObjectsResponse {
+            checked: verified.checked,
+            corrupt_upload_ids: verified.corrupt,
+            next_page_token: verified.next,
+        }))
+    }
 }
 
 /// The chunks after the header, as bytes.

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub active_writes: Gauge,
     /// Writes that did not come to their end, by why.
     pub failed_writes: Family<ReasonLabel, Counter>,
+    /// Stored files that were read again, by what was found: `whole` or `corrupt`.
+    pub verified: Family<ReasonLabel, Counter>,
 }
 
 impl Metrics {
@@ -36,11 +38,17 @@ impl Metrics {
             registry.register("upload_received_bytes", "Bytes that became durable", self.received_bytes.clone());
             registry.register("upload_active_writes", "Calls that are writing now", self.active_writes.clone());
             registry.register("upload_failed_writes", "Writes that did not come to their end", self.failed_writes.clone());
+            registry.register("upload_verified", "Stored files that were read again, whole or corrupt", self.verified.clone());
         });
     }
 
     pub(crate) fn count_end(&self, reason: &'static str) {
         self.ended.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    pub(crate) fn count_verified(&self, is_whole: bool) {
+        let reason = if is_whole { "whole" } else { "corrupt" };
+        self.verified.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     pub(crate) fn count_failed_write(&self, reason: &'static str) {

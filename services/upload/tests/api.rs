@@ -12,7 +12,7 @@ use streamgate_core::{ErrorKind, ids::EventId};
 use streamgate_proto::streamgate::{
     events::v1::{ContentPurged, DeliverRequest, Event, FileUploaded, event::Payload},
     gate::v1::{Rule, SignedIn, rule::Kind},
-    upload::v1::{CreateUploadRequest, UploadState, WriteUploadRequest, write_upload_request::Part},
+    upload::v1::{CreateUploadRequest, UploadState, VerifyObjectsRequest, WriteUploadRequest, write_upload_request::Part},
 };
 use streamgate_upload::Config;
 use tokio_stream::wrappers::ReceiverStream;
@@ -309,6 +309,33 @@ async fn a_purged_title_takes_its_source_and_its_open_upload_with_it() {
     assert_eq!(owner.get(&done.upload_id).await.unwrap().state(), UploadState::Completed);
 }
 
+async fn a_file_that_has_changed_on_its_disk_is_found_and_the_others_are_whole() {
+    let house = House::new().await;
+    let mut owner = house.connect("creator-1").await;
+    let mut ids = Vec::new();
+    for seed in 0..5 {
+        let upload = owner.create(house::clip()).await.unwrap();
+        owner.write(&upload.upload_id, 0, &pattern(30_000 + seed)).await.unwrap();
+        owner.complete(&upload.upload_id).await.unwrap();
+        ids.push(upload.upload_id);
+    }
+    ids.sort();
+    house.spoil(&ids[1], |file| file[17] ^= 1);
+    house.spoil(&ids[3], |file| file.truncate(100));
+    let mut worker = house.connect("service").await;
+    let (mut checked, mut corrupt, mut page_token) = (0, Vec::new(), String::new());
+    loop {
+        let page = worker.client.verify_objects(VerifyObjectsRequest { limit: 2, page_token }).await.unwrap().into_inner();
+        checked += page.checked;
+        corrupt.extend(page.corrupt_upload_ids);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((checked, corrupt), (5, vec![ids[1].clone(), ids[3].clone()]));
+}
+
 async fn malformed_requests_name_their_field() {
     let house = House::new().await;
     let mut owner = house.connect("creator-1").await;
@@ -354,6 +381,7 @@ streamgate_testkit::on_both_engines! {
     a_crash_between_sealing_and_the_commit_is_made_good_by_completing_again,
     a_silent_client_is_let_go_and_its_bytes_stay,
     a_purged_title_takes_its_source_and_its_open_upload_with_it,
+    a_file_that_has_changed_on_its_disk_is_found_and_the_others_are_whole,
     malformed_requests_name_their_field,
     nobody_without_an_account_owns_an_upload,
 }

@@ -1,8 +1,10 @@
 //! What an operation may answer.
 
+use std::collections::BTreeSet;
+
 use http::Method;
 use serde_json::{Map, Value, json};
-use streamgate_core::{Access, ServiceName};
+use streamgate_core::ServiceName;
 
 use crate::rest::{headers::takes, table::Binding};
 
@@ -20,10 +22,15 @@ pub fn of(binding: &Binding, schema: &Value) -> Value {
     Value::Object(answers)
 }
 
-/// Problems with these statuses, and any other.
-pub fn problems(statuses: &[u16]) -> Map<String, Value> {
-    let names = statuses.iter().map(u16::to_string).chain(["default".to_owned()]);
-    names.map(|name| (name, json!({"$ref": "#/components/responses/Problem"}))).collect()
+/// Statuses of problems that any call may meet.
+const ANYWHERE: [u16; 11] = [400, 401, 403, 404, 405, 408, 409, 429, 500, 503, 504];
+/// Those of calls with a body.
+pub const WITH_BODY: [u16; 3] = [413, 415, 507];
+
+/// The problems that any call may meet, and these. There are no others: an answer that is not listed is a mistake.
+pub fn problems(more: &[u16]) -> Map<String, Value> {
+    let statuses: BTreeSet<u16> = ANYWHERE.iter().chain(more).copied().collect();
+    statuses.into_iter().map(|status| (status.to_string(), json!({"$ref": "#/components/responses/Problem"}))).collect()
 }
 
 /// Whether the answer of a read carries a tag that it can be asked for again by.
@@ -48,19 +55,15 @@ fn done(binding: &Binding, schema: &Value) -> Value {
     json!({"description": "Done.", "headers": headers, "content": {"application/json": {"schema": schema}}})
 }
 
-/// The statuses that a caller should be ready for.
+/// What else a caller should be ready for.
 fn statuses(binding: &Binding) -> Vec<u16> {
-    let input = binding.rpc.input();
-    let mut statuses = vec![400, 404, 405, 409, 429, 500, 503, 504];
-    if binding.access != Access::Public {
-        statuses.extend([401, 403]);
-    }
-    if takes(&input, "etag") {
+    let mut statuses = Vec::new();
+    if takes(&binding.rpc.input(), "etag") {
         statuses.push(412);
     }
-    if binding.method != Method::GET && binding.method != Method::DELETE {
-        statuses.extend([413, 415]);
+    if binding.method != Method::GET {
+        // Any change may find the disk full.
+        statuses.extend(WITH_BODY);
     }
-    statuses.sort_unstable();
     statuses
 }

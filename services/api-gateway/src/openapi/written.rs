@@ -33,8 +33,13 @@ pub fn operations() -> Vec<(&'static str, &'static str, Value)> {
     ]
 }
 
-fn problem() -> Value {
-    json!({"$ref": "#/components/responses/Problem"})
+/// The good answers of an operation, and its problems.
+fn answers_of(good: Value, problems: &[u16]) -> Value {
+    let mut responses = answers::problems(problems);
+    if let Value::Object(good) = good {
+        responses.extend(good);
+    }
+    Value::Object(responses)
 }
 
 fn upload_id() -> Value {
@@ -61,7 +66,10 @@ fn upload_form() -> Value {
             }},
             "encoding": {"gate": {"contentType": "application/json"}},
         }}},
-        "responses": {"201": answer("Stored."), "200": answer("An earlier call with the same key had stored it."), "default": problem()},
+        "responses": answers_of(
+            json!({"201": answer("Stored."), "200": answer("An earlier call with the same key had stored it.")}),
+            &answers::WITH_BODY,
+        ),
     })
 }
 
@@ -83,8 +91,7 @@ fn upload_chunk(names_upload: bool) -> Value {
         parameters.push(query("upload_id", "string", "The upload. For a body that is the chunk itself."));
     }
     let schema = json!({"$ref": "#/components/schemas/upload.v1.WriteChunkResponse"});
-    let mut responses = answers::problems(&[400, 401, 403, 404, 409, 413, 415, 429, 500, 503, 507]);
-    responses.insert("200".into(), json!({"description": "Durable.", "content": {"application/json": {"schema": schema}}}));
+    let durable = json!({"200": {"description": "Durable.", "content": {"application/json": {"schema": schema}}}});
     json!({
         "parameters": parameters,
         "requestBody": {"required": true, "content": {
@@ -97,7 +104,7 @@ fn upload_chunk(names_upload: bool) -> Value {
                 "chunk": {"type": "string", "contentMediaType": "application/octet-stream", "description": "The last field."},
             }}},
         }},
-        "responses": responses,
+        "responses": answers_of(durable, &answers::WITH_BODY),
     })
 }
 
@@ -106,10 +113,10 @@ fn upload_offset() -> Value {
         "operationId": "upload.Offset", "tags": ["upload"], "summary": "How far an upload is",
         "description": "The next byte to send: all before it are durable. Needs the role creator.",
         "parameters": [upload_id()],
-        "responses": {"200": {"description": "The offset is in the headers.", "headers": {
+        "responses": answers_of(json!({"200": {"description": "The offset is in the headers.", "headers": {
             "Upload-Offset": {"description": "The next byte to send.", "schema": {"type": "integer", "format": "int64"}},
             "Upload-Length": {"description": "Whole size, if announced.", "schema": {"type": "integer", "format": "int64"}},
-        }}, "default": problem()},
+        }}}), &[]),
     })
 }
 
@@ -120,9 +127,9 @@ fn upload_append() -> Value {
         "parameters": [upload_id(), {"name": "Upload-Offset", "in": "header", "required": true, "description": "The offset of the first byte.",
             "schema": {"type": "integer", "format": "int64"}}],
         "requestBody": {"required": true, "content": {"application/offset+octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
-        "responses": {"204": {"description": "Stored.", "headers": {
+        "responses": answers_of(json!({"204": {"description": "Stored.", "headers": {
             "Upload-Offset": {"description": "The next byte to send.", "schema": {"type": "integer", "format": "int64"}},
-        }}, "default": problem()},
+        }}}), &answers::WITH_BODY),
     })
 }
 
@@ -168,11 +175,13 @@ fn play(id: &str, summary: &str, kind: &str, below: bool) -> Value {
         "description": format!("{summary} Under the title's gate: a playback token as bearer, cookie or `token`; an entry also takes an identity."),
         "security": [{}, {"bearer": []}, {"playback_token": []}, {"playback_cookie": []}],
         "parameters": parameters,
-        "responses": {
-            "200": answer("The asset."),
-            "206": answer("A part of it."),
-            "304": {"description": "The caller has it already."},
-            "default": problem(),
-        },
+        "responses": answers_of(
+            json!({
+                "200": answer("The asset."),
+                "206": answer("A part of it."),
+                "304": {"description": "The caller has it already."},
+            }),
+            &[416],
+        ),
     })
 }

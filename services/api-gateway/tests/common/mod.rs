@@ -161,6 +161,13 @@ impl UploadService for Uploads {
     async fn sweep_uploads(&self, _: Call<upload::SweepUploadsRequest>) -> Result<Answer<upload::SweepUploadsResponse>, Status> {
         Ok(Answer::new(upload::SweepUploadsResponse::default()))
     }
+
+    async fn verify_objects(
+        &self,
+        _: Call<upload::VerifyObjectsRequest>,
+    ) -> Result<Answer<upload::VerifyObjectsResponse>, Status> {
+        Ok(Answer::new(upload::VerifyObjectsResponse::default()))
+    }
 }
 
 /// The bytes of the one segment there is.

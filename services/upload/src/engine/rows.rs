@@ -133,6 +133,19 @@ pub(super) async fn list(db: &Database, owner: &str, after: Option<&str>, limit:
     Ok(query.bind(owner).bind(after.unwrap_or(BEHIND_ALL)).bind(i64::from(limit)).fetch_all(db.pool()).await?)
 }
 
+/// Completed uploads whose files are kept, by id.
+pub(super) async fn kept(db: &Database, after: &str, limit: u32) -> Result<Vec<Row>, Error> {
+    let query = sqlx::query_as(
+        "SELECT * FROM uploads WHERE id > $1 AND state = 'completed' AND held_bytes > 0 AND doomed <> 1 ORDER BY id LIMIT $2",
+    );
+    Ok(query.bind(after).bind(i64::from(limit)).fetch_all(db.pool()).await?)
+}
+
+pub(super) async fn is_kept(db: &Database, id: &str) -> Result<bool, Error> {
+    let query = sqlx::query("SELECT 1 FROM uploads WHERE id = $1 AND held_bytes > 0 AND doomed <> 1");
+    Ok(query.bind(id).fetch_optional(db.pool()).await?.is_some())
+}
+
 pub(super) async fn count_open(tx: &mut AnyConnection, owner: &str) -> Result<u32, Error> {
     let query = sqlx::query_scalar("SELECT count(*) FROM uploads WHERE owner = $1 AND state = 'open'");
     let count: i64 = query.bind(owner).fetch_one(tx).await?;

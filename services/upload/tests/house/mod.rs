@@ -167,6 +167,15 @@ impl House {
         self.blobs.append(&key, 0, streamgate_store::bytes(joined.to_vec().into())).await.unwrap();
     }
 
+    /// Changes the file of an upload behind the service's back.
+    pub fn spoil(&self, upload_id: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let path = find_file(&self.folder.path().join("blobs"), upload_id).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        change(&mut bytes);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+    }
+
     pub fn stored_files(&self) -> usize {
         count_files(&self.folder.path().join("blobs"))
     }
@@ -185,6 +194,14 @@ impl Drop for House {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+fn find_file(folder: &Path, name: &str) -> Option<std::path::PathBuf> {
+    let mut entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.find_map(|path| match path.is_dir() {
+        true => find_file(&path, name),
+        false => path.to_string_lossy().contains(name).then_some(path),
+    })
 }
 
 fn count_files(folder: &Path) -> usize {

@@ -1,0 +1,4 @@
+"""Bodies of resumed uploads are plain bytes under a media type of their own."""
+import schemathesis
+
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
