@@ -16,6 +16,8 @@ const DEFAULT_WEBHOOK_CONCURRENCY: u32 = 32;
 const DEFAULT_SWEEP_INTERVAL_SECONDS: u32 = 600;
 /// Titles whose deletion can't be taken back any more keep their media this much longer.
 const DEFAULT_PURGE_INTERVAL_SECONDS: u32 = 600;
+/// Stored objects are read again this often, as many as one job takes.
+const DEFAULT_VERIFY_INTERVAL_SECONDS: u32 = DAY_SECONDS;
 /// A dead worker costs its jobs this long.
 const DEFAULT_LEASE_SECONDS: u32 = 10;
 /// How long a stopping worker waits for its jobs before it gives them back.
@@ -34,6 +36,8 @@ pub struct Config {
     pub sweep_interval_seconds: u32,
     /// Seconds between two purges of deleted titles.
     pub purge_interval_seconds: u32,
+    /// Seconds between two checks of stored objects against their hashes.
+    pub verify_interval_seconds: u32,
     /// Seconds after which a job whose worker is silent runs elsewhere.
     pub lease_seconds: u32,
     /// Seconds a stopping worker waits for running jobs.
@@ -80,6 +84,7 @@ impl Default for Config {
             webhook_concurrency: DEFAULT_WEBHOOK_CONCURRENCY,
             sweep_interval_seconds: DEFAULT_SWEEP_INTERVAL_SECONDS,
             purge_interval_seconds: DEFAULT_PURGE_INTERVAL_SECONDS,
+            verify_interval_seconds: DEFAULT_VERIFY_INTERVAL_SECONDS,
             lease_seconds: DEFAULT_LEASE_SECONDS,
             drain_seconds: DEFAULT_DRAIN_SECONDS,
             notify_url: String::new(),
@@ -96,6 +101,7 @@ impl ServiceConfig for Config {
             ("webhook_concurrency", self.webhook_concurrency, 1, MAX_CONCURRENCY),
             ("sweep_interval_seconds", self.sweep_interval_seconds, 1, DAY_SECONDS),
             ("purge_interval_seconds", self.purge_interval_seconds, 1, DAY_SECONDS),
+            ("verify_interval_seconds", self.verify_interval_seconds, 1, 30 * DAY_SECONDS),
             ("lease_seconds", self.lease_seconds, 3, 3_600),
             ("drain_seconds", self.drain_seconds, 0, 600),
         ];

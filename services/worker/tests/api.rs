@@ -11,11 +11,11 @@ use std::{
 
 use async_trait::async_trait;
 use streamgate_core::{ErrorKind, Failure};
-use streamgate_proto::streamgate::worker::v1::{self as pb, worker_service_server::WorkerService};
+use streamgate_proto::streamgate::worker::v1::{self as pb, job_params::Kind, worker_service_server::WorkerService};
 use streamgate_worker::{
     Config, Handler, Metrics,
     engine::{Runner, Scheduler, Work},
-    jobs::{JobError, JobType, Purge, PurgeTitles, Registry, Sweep, SweepUploads},
+    jobs::{JobError, JobType, Purge, PurgeTitles, Registry, Sweep, SweepUploads, Verified, Verify, VerifyObjects},
 };
 use support::{Fixture, Scripted, asked};
 use tokio_util::sync::CancellationToken;
@@ -184,6 +184,40 @@ async fn a_purge_goes_on_until_nothing_is_left() {
     assert!(
         matches!(purge.run(&Work::of(None)).await, Err(JobError::Retry(words)) if words.starts_with("purged 3 titles, then"))
     );
+}
+
+/// Goes through its answers by their places.
+struct Objects(Mutex<Vec<Verified>>);
+
+#[async_trait]
+impl Verify for Objects {
+    async fn verify(&self, limit: u32, place: String) -> Result<Verified, Failure> {
+        let place: usize = if place.is_empty() { 0 } else { place.parse().unwrap() };
+        let found = self.0.lock().unwrap()[place].clone();
+        assert!(found.checked <= limit, "{} of {limit}", found.checked);
+        Ok(found)
+    }
+}
+
+#[tokio::test]
+async fn a_check_of_objects_goes_to_the_end_and_names_what_is_damaged() {
+    let found = |checked, corrupt: &[&str], next: &str| Verified {
+        checked,
+        corrupt: corrupt.iter().map(|id| (*id).to_owned()).collect(),
+        next: next.to_owned(),
+    };
+    let verify = |answers| VerifyObjects::new(Objects(Mutex::new(answers)), Duration::from_secs(600));
+    let sound = verify(vec![found(100, &[], "1"), found(0, &[], "2"), found(5, &[], "")]);
+    assert_eq!(sound.run(&Work::of(None)).await, Ok("checked 105 objects: all are what came".to_owned()));
+    let damaged = verify(vec![found(2, &["upl_1"], "1"), found(1, &["upl_2"], "")]);
+    let said = damaged.run(&Work::of(None)).await;
+    assert_eq!(said, Err(JobError::Hopeless("checked 3 objects: 2 are damaged: upl_1, upl_2".to_owned())));
+    // A number that was asked for is kept to, and no other job's parameters are taken.
+    let params = |limit| Kind::VerifyObjects(pb::VerifyObjectsParams { limit });
+    let some = verify(vec![found(7, &[], "1")]);
+    assert_eq!(some.run(&Work::of(Some(params(7)))).await, Ok("checked 7 objects: all are what came".to_owned()));
+    assert!(some.check(Some(&params(2_000_000))).is_err() && some.check(Some(&params(7))).is_ok());
+    assert!(some.check(Some(&Kind::Notify(pb::NotifyParams::default()))).is_err());
 }
 
 #[tokio::test]
