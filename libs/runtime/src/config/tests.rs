@@ -121,3 +121,36 @@ fn the_files_that_come_with_the_project_are_valid() {
         assert!(Settings::load(&ConfigSource::new().yaml(text)).is_ok(), "{path}");
     }
 }
+
+/// A file of the configuration that is shipped.
+fn shipped(name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config").join(name);
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The file with its examples switched on: the comments that look like a key or an item.
+fn with_examples(text: &str) -> String {
+    let switched_on = text.lines().map(|line| {
+        let Some((indent, rest)) = line.split_once("# ").filter(|(indent, _)| indent.trim().is_empty()) else {
+            return line.to_owned();
+        };
+        let key = rest.trim_start().split_once(": ").map_or_else(|| rest.trim_end_matches(':'), |(key, _)| key);
+        let is_example = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if is_example { format!("{indent}{rest}") } else { line.to_owned() }
+    });
+    switched_on.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_shipped_file_shows_the_defaults_and_its_examples_are_understood() {
+    let file = shipped("config.yaml");
+    let (shown, defaults) = (load(&file, &[]).unwrap(), load("", &[]).unwrap());
+    assert_eq!(format!("{shown:?}"), format!("{defaults:?}"));
+    // An empty text is no key of a bucket.
+    let examples = with_examples(&file).replace("access_key: \"\"", "access_key: a").replace("secret_key: \"\"", "secret_key: s");
+    let all = load(&examples, &[]).unwrap();
+    assert!(all.stores.database.is_some() && all.stores.bucket.is_some() && all.chains.len() == 1, "{all:?}");
+    for overlay in ["config.dev.yaml", "config.prod.yaml", "config.test.yaml"] {
+        Settings::load(&ConfigSource::new().yaml(&*file).yaml(shipped(overlay))).unwrap();
+    }
+}
