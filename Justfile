@@ -34,7 +34,7 @@ deny:
 
 # Every test: units, services, and the whole system on the real binary.
 test: build-for-tests
-    cargo test --workspace --quiet
+    cargo test --workspace --quiet --no-fail-fast
 
 # Only the whole-system tests. FILTER is a test file, such as main_job.
 test-system FILTER="": build-for-tests
