@@ -35,6 +35,8 @@ impl Contestant {
         let port = free_port()?;
         let mut command = Command::new(program);
         command
+            // Where there is no configuration file: the defaults count.
+            .current_dir(scratch)
             .env("STREAMGATE_DATA_DIR", scratch.join("data"))
             .env("SERVER_HOST", "127.0.0.1")
             .env("SERVER_PORT", port.to_string())
