@@ -4,6 +4,7 @@
 
 pub mod chunk;
 pub mod form;
+mod linger;
 pub mod resume;
 mod session;
 mod unfinished;
@@ -19,7 +20,7 @@ use crate::{
     context::CallContext,
     error::{Error, Result},
     metrics::EdgeMetrics,
-    upload::session::Session,
+    upload::{linger::Rest, session::Session},
 };
 
 /// Answers uploads.
@@ -46,7 +47,8 @@ impl Uploads {
         if request.method() != Method::POST {
             return Err(Error::WrongMethod { method: request.method().clone(), allowed: "POST, OPTIONS".into() });
         }
-        form::answer(self, request).await
+        let (request, rest) = Rest::of(request);
+        heard(form::answer(self, request).await, rest).await
     }
 
     /// `POST /api/v1/upload/chunk` and `POST /api/v1/uploads/{upload_id}/chunks`, when the body is no JSON.
@@ -54,7 +56,8 @@ impl Uploads {
     /// # Errors
     /// When it is not said where the chunk belongs, or the upload service refuses.
     pub async fn chunk(&self, upload_id: Option<&str>, kind: chunk::Kind, request: Request) -> Result<Response> {
-        chunk::answer(self, upload_id, kind, request).await
+        let (request, rest) = Rest::of(request);
+        heard(chunk::answer(self, upload_id, kind, request).await, rest).await
     }
 
     /// `HEAD` and `PATCH /api/v1/uploads/{upload_id}`: how far an upload is, and more of its bytes.
@@ -66,11 +69,23 @@ impl Uploads {
         if request.method() == Method::HEAD {
             return resume::offset(&session, upload_id).await;
         }
-        resume::append(session, upload_id, request).await
+        let (request, rest) = Rest::of(request);
+        heard(resume::append(session, upload_id, request).await, rest).await
     }
 
     fn session(&self, context: &CallContext) -> Session {
         Session::new(&self.backends, context.clone(), self.metrics.clone(), self.timeout)
+    }
+}
+
+/// The outcome, once a client that is refused can hear it.
+async fn heard(outcome: Result<Response>, rest: Option<Rest>) -> Result<Response> {
+    match (outcome, rest) {
+        (Err(error), Some(rest)) => {
+            rest.drain().await;
+            Err(error)
+        }
+        (outcome, _) => outcome,
     }
 }
 
