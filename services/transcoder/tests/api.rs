@@ -77,7 +77,7 @@ async fn a_refusal_is_final_and_says_why() {
 }
 
 async fn an_encoder_without_a_sign_of_life_is_killed() {
-    let rig = Rig::start("probed v360\nhang\n").await;
+    let rig = Rig::impatient("probed v360\nhang\n").await;
     let content = rig.upload("owner").await;
     let job = rig.until(&content, JobState::Failed).await;
     assert_eq!(job.error_reason, "stalled");
@@ -85,7 +85,7 @@ async fn an_encoder_without_a_sign_of_life_is_killed() {
 }
 
 async fn a_cancelled_job_ends_within_two_seconds_and_takes_its_child_along() {
-    let rig = Rig::patient("probed v360\nhang\n").await;
+    let rig = Rig::start("probed v360\nhang\n").await;
     let content = rig.upload("owner").await;
     rig.until_child().await;
     let job = rig.until(&content, JobState::Running).await;
@@ -106,7 +106,7 @@ async fn an_encoder_that_names_files_outside_its_folder_gets_nothing_published()
 }
 
 async fn a_worker_that_stops_gives_its_job_back_and_another_goes_on() {
-    let mut rig = Rig::patient("attempt 1\nprobed v360\nrendition v360\nsegment v360 1\nhang\nattempt 2\nexpect_resume 2\nprobed v360\nrendition v360\nsegment v360 2\ndone 4000\n").await;
+    let mut rig = Rig::start("attempt 1\nprobed v360\nrendition v360\nsegment v360 1\nhang\nattempt 2\nexpect_resume 2\nprobed v360\nrendition v360\nsegment v360 2\ndone 4000\n").await;
     let content = rig.upload("owner").await;
     rig.until_segments(&content, 1).await;
     rig.stop_worker().await;

@@ -88,14 +88,14 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// A service whose encoder plays `part`, and is soon thought to hang.
+    /// A service whose encoder plays `part`, and may be silent for long: the machine may be busy.
     pub async fn start(part: &str) -> Self {
-        Self::play(part, 2).await
+        Self::play(part, 600).await
     }
 
-    /// The same, with an encoder that may hang for long.
-    pub async fn patient(part: &str) -> Self {
-        Self::play(part, 600).await
+    /// The same, with an encoder that is soon thought to hang.
+    pub async fn impatient(part: &str) -> Self {
+        Self::play(part, 2).await
     }
 
     async fn play(part: &str, stall_seconds: u64) -> Self {
