@@ -12,6 +12,13 @@ pub const ERROR_DOMAIN: &str = "streamgate";
 /// Key of `ErrorInfo.metadata` under which unmet requirements are listed, one a line.
 const UNMET_KEY: &str = "unmet";
 
+/// An error with its causes, on one line.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// What kind of thing went wrong. Clients may rely on the code and on the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, process::ExitCo
 
 use futures::future::{BoxFuture, join_all};
 use streamgate_client::{BadTarget, Mesh};
-use streamgate_core::ServiceName;
+use streamgate_core::{ServiceName, error::chain};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -18,7 +18,7 @@ use crate::{
     config::Settings,
     logs::{self, Waiting},
     server, starting, storage,
-    stores::{Needs, chain},
+    stores::Needs,
     telemetry::Telemetry,
     unit::{Unit, UnitParts},
 };

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use streamgate_core::ServiceName;
+use streamgate_core::{ServiceName, error::chain};
 use streamgate_store::{BlobStore, Database, Error, Migrations, PostgresServer, S3Blobs, S3Bucket, open_blobs};
 use tokio::time::{Instant, sleep};
 
@@ -165,10 +165,4 @@ pub(crate) async fn open(stores: &Stores, folder: &Path, name: ServiceName, migr
 /// Name of a service's schema on a server that services share.
 fn schema(name: ServiceName) -> String {
     format!("streamgate_{}", crate::config::section_of(name))
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -12,6 +12,7 @@ use std::{
 use streamgate_client::RequestContext;
 use streamgate_core::{
     ServiceName,
+    error::chain,
     time::{now_ms, to_timestamp},
 };
 use streamgate_proto::streamgate::monitor::v1::{LogLevel, LogLine};
@@ -146,8 +147,7 @@ impl Visit for Fields {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        let causes = std::iter::successors(Some(value), |error| error.source());
-        self.note(field, &causes.map(ToString::to_string).collect::<Vec<_>>().join(": "));
+        self.note(field, &chain(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use streamgate_client::Mesh;
-use streamgate_core::{ServiceName, events::Settings};
+use streamgate_core::{ServiceName, error::chain, events::Settings};
 use streamgate_proto::streamgate::events::v1::{
     event_admin_service_server::EventAdminServiceServer, event_service_server::EventServiceServer,
 };
@@ -15,8 +15,7 @@ use super::{
     incoming::Incoming,
     nats,
     outgoing::{self, Addressee, Delivery, Outgoing, Route},
-    purge,
-    queue::{self, chain},
+    purge, queue,
 };
 use crate::{database::Database, error::Result};
 

@@ -12,11 +12,11 @@ use super::{
     dead,
     inbox::EventHandler,
     outgoing::{after, read_waiting},
-    queue::{CLAIM_MS, Outcome, Queue, Receipt, Waiting},
+    queue::{Outcome, Queue, Receipt, Waiting},
     server,
 };
 use crate::{
-    database::{Database, DatabaseKind, Transaction},
+    database::{Database, Transaction},
     error::Result,
 };
 
@@ -76,6 +76,10 @@ pub(super) async fn take_over(
 
 #[async_trait]
 impl Queue for Incoming {
+    fn db(&self) -> &Database {
+        &self.db
+    }
+
     fn consumer(&self) -> &str {
         self.own.as_str()
     }
@@ -104,10 +108,7 @@ impl Queue for Incoming {
         .await?)
     }
 
-    async fn claim(&self, subject: &str, limit: i64) -> Result<Vec<Waiting>> {
-        if self.db.kind() == DatabaseKind::Postgres && !self.claim_head(subject).await? {
-            return Ok(Vec::new());
-        }
+    async fn oldest(&self, subject: &str, limit: i64) -> Result<Vec<Waiting>> {
         let rows =
             sqlx::query("SELECT seq, attempts, strikes, again, body FROM inbox_queue WHERE subject = $1 ORDER BY seq LIMIT $2")
                 .bind(subject)
@@ -122,36 +123,20 @@ impl Queue for Incoming {
         Ok(Receipt::default())
     }
 
-    async fn settle(&self, outcomes: Vec<(Waiting, Outcome)>) -> Result<()> {
-        if outcomes.is_empty() {
-            return Ok(());
-        }
-        let mut tx = self.db.begin_shared().await?;
-        for (waiting, outcome) in &outcomes {
-            self.settle_one(&mut tx, waiting, outcome).await?;
-        }
-        tx.commit().await
-    }
-}
-
-impl Incoming {
-    async fn claim_head(&self, subject: &str) -> Result<bool> {
-        let now = now_ms();
-        let mut tx = self.db.begin_shared().await?;
+    async fn claim_head(&self, tx: &mut Transaction, subject: &str, until_ms: i64, now_ms: i64) -> Result<bool> {
         let claimed = sqlx::query(
             "UPDATE inbox_queue SET next_ms = $2 WHERE next_ms <= $3 AND seq =
                  (SELECT min(seq) FROM inbox_queue WHERE subject = $1)",
         )
         .bind(subject)
-        .bind(now + CLAIM_MS)
-        .bind(now)
-        .execute(&mut *tx)
+        .bind(until_ms)
+        .bind(now_ms)
+        .execute(&mut **tx)
         .await?;
-        tx.commit().await?;
         Ok(claimed.rows_affected() == 1)
     }
 
-    async fn settle_one(&self, tx: &mut Transaction, waiting: &Waiting, outcome: &Outcome) -> Result<()> {
+    async fn settle(&self, tx: &mut Transaction, waiting: &Waiting, outcome: &Outcome) -> Result<()> {
         match outcome {
             Outcome::Retry { wait, strike } => {
                 sqlx::query(

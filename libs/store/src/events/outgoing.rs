@@ -12,10 +12,10 @@ use tokio::sync::watch;
 
 use super::{
     dead,
-    queue::{CLAIM_MS, Outcome, Queue, Receipt, Waiting},
+    queue::{Outcome, Queue, Receipt, Waiting},
 };
 use crate::{
-    database::{Database, DatabaseKind, Transaction},
+    database::{Database, Transaction},
     error::Result,
 };
 
@@ -95,6 +95,10 @@ pub(super) struct Outgoing {
 
 #[async_trait]
 impl Queue for Outgoing {
+    fn db(&self) -> &Database {
+        &self.db
+    }
+
     fn consumer(&self) -> &str {
         self.to.as_str()
     }
@@ -127,11 +131,7 @@ impl Queue for Outgoing {
         .await?)
     }
 
-    async fn claim(&self, subject: &str, limit: i64) -> Result<Vec<Waiting>> {
-        // One process alone has a SQLite file. Replicas share a server: the first to move the time of the head has it.
-        if self.db.kind() == DatabaseKind::Postgres && !self.claim_head(subject).await? {
-            return Ok(Vec::new());
-        }
+    async fn oldest(&self, subject: &str, limit: i64) -> Result<Vec<Waiting>> {
         let rows = sqlx::query(
             "SELECT d.seq, d.attempts, d.strikes, d.again, e.body FROM outbox_deliveries d JOIN outbox_events e ON e.seq = d.seq
              WHERE d.consumer = $1 AND d.subject = $2 AND d.dead = 0 ORDER BY d.seq LIMIT $3",
@@ -148,37 +148,21 @@ impl Queue for Outgoing {
         self.delivery.deliver(self.to, event, again).await
     }
 
-    async fn settle(&self, outcomes: Vec<(Waiting, Outcome)>) -> Result<()> {
-        if outcomes.is_empty() {
-            return Ok(());
-        }
-        let mut tx = self.db.begin_shared().await?;
-        for (waiting, outcome) in &outcomes {
-            self.settle_one(&mut tx, waiting, outcome).await?;
-        }
-        tx.commit().await
-    }
-}
-
-impl Outgoing {
-    async fn claim_head(&self, subject: &str) -> Result<bool> {
-        let now = now_ms();
-        let mut tx = self.db.begin_shared().await?;
+    async fn claim_head(&self, tx: &mut Transaction, subject: &str, until_ms: i64, now_ms: i64) -> Result<bool> {
         let claimed = sqlx::query(
             "UPDATE outbox_deliveries SET next_ms = $3 WHERE consumer = $1 AND next_ms <= $4 AND seq =
                  (SELECT min(seq) FROM outbox_deliveries WHERE consumer = $1 AND subject = $2 AND dead = 0)",
         )
         .bind(self.to.as_str())
         .bind(subject)
-        .bind(now + CLAIM_MS)
-        .bind(now)
-        .execute(&mut *tx)
+        .bind(until_ms)
+        .bind(now_ms)
+        .execute(&mut **tx)
         .await?;
-        tx.commit().await?;
         Ok(claimed.rows_affected() == 1)
     }
 
-    async fn settle_one(&self, tx: &mut Transaction, waiting: &Waiting, outcome: &Outcome) -> Result<()> {
+    async fn settle(&self, tx: &mut Transaction, waiting: &Waiting, outcome: &Outcome) -> Result<()> {
         match outcome {
             Outcome::Done(receipt) => {
                 if let Some(stream_seq) = receipt.stream_seq {
@@ -211,7 +195,9 @@ impl Outgoing {
             }
         }
     }
+}
 
+impl Outgoing {
     async fn forget(&self, tx: &mut Transaction, seq: i64) -> Result<()> {
         sqlx::query("DELETE FROM outbox_deliveries WHERE consumer = $1 AND seq = $2")
             .bind(self.to.as_str())

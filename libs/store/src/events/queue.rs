@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures::future;
 use prost::Message as _;
 use streamgate_client::context::caused_by;
-use streamgate_core::{ErrorKind, Failure};
+use streamgate_core::{ErrorKind, Failure, error::chain, time::now_ms};
 use streamgate_proto::streamgate::events::v1::Event;
 use tokio::{
     sync::watch,
@@ -24,7 +24,10 @@ use super::{
     metrics::EventMetrics,
     patience::{Blame, blame},
 };
-use crate::error::{Error, Result};
+use crate::{
+    database::{Database, DatabaseKind, Transaction},
+    error::{Error, Result},
+};
 
 /// Subjects worked on at once.
 const AT_ONCE: usize = 16;
@@ -37,7 +40,7 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// No further event of a subject is begun after this time, so that a claim outlives its work.
 const CHAIN_TIME: Duration = Duration::from_secs(20);
 /// How long a replica has a subject to itself; a dead one's work is taken up after this time.
-pub(super) const CLAIM_MS: i64 = 45_000;
+const CLAIM_MS: i64 = 45_000;
 /// How often work that another replica left is looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Shortest wait between two looks at the database while events are being delivered.
@@ -73,6 +76,9 @@ pub(super) enum Outcome {
 /// Rows of waiting events, and what is done with each.
 #[async_trait]
 pub(super) trait Queue: Send + Sync + 'static {
+    /// Where the rows are.
+    fn db(&self) -> &Database;
+
     /// Who takes the events, as it stands in logs and metrics.
     fn consumer(&self) -> &str;
 
@@ -85,14 +91,17 @@ pub(super) trait Queue: Send + Sync + 'static {
     /// When the next event is due.
     async fn next_ms(&self) -> Result<Option<i64>>;
 
-    /// The subject's oldest events, for this replica alone; none when another replica has them.
-    async fn claim(&self, subject: &str, limit: i64) -> Result<Vec<Waiting>>;
+    /// Moves the time of the subject's oldest event to `until_ms` if it is due at `now_ms`; says whether it was.
+    async fn claim_head(&self, tx: &mut Transaction, subject: &str, until_ms: i64, now_ms: i64) -> Result<bool>;
+
+    /// The subject's oldest events.
+    async fn oldest(&self, subject: &str, limit: i64) -> Result<Vec<Waiting>>;
 
     /// Does what the queue is for.
     async fn deliver(&self, event: Event, again: bool) -> Result<Receipt, Failure>;
 
-    /// Writes down what became of events, in one change.
-    async fn settle(&self, outcomes: Vec<(Waiting, Outcome)>) -> Result<()>;
+    /// Writes down what became of an event.
+    async fn settle(&self, tx: &mut Transaction, waiting: &Waiting, outcome: &Outcome) -> Result<()>;
 }
 
 /// Works `queue` off until `stop`.
@@ -167,15 +176,37 @@ impl<Q: Queue> Worker<Q> {
             outcomes.extend(of_subject);
             next = working.try_join_next();
         }
-        self.queue.settle(outcomes).await?;
+        if !outcomes.is_empty() {
+            let mut tx = self.queue.db().begin_shared().await?;
+            for (waiting, outcome) in &outcomes {
+                self.queue.settle(&mut tx, waiting, outcome).await?;
+            }
+            tx.commit().await?;
+        }
         Ok(subjects)
+    }
+
+    /// The subject's oldest events, for this replica alone; none when another replica has them.
+    async fn claim(&self, subject: &str) -> Result<Vec<Waiting>> {
+        let db = self.queue.db();
+        // One process alone has a SQLite file. Replicas share a server: the first to move the time of the head has it.
+        if db.kind() == DatabaseKind::Postgres {
+            let now = now_ms();
+            let mut tx = db.begin_shared().await?;
+            let is_ours = self.queue.claim_head(&mut tx, subject, now + CLAIM_MS, now).await?;
+            tx.commit().await?;
+            if !is_ours {
+                return Ok(Vec::new());
+            }
+        }
+        self.queue.oldest(subject, CHAIN).await
     }
 
     /// How long until something is due. What is being worked on looks due too.
     async fn rest(&self, is_working: bool) -> Result<Duration> {
         let shortest = if is_working { REST_WHILE_WORKING } else { Duration::from_millis(1) };
         let next = self.queue.next_ms().await?;
-        let left = next.map(|at| Duration::from_millis(u64::try_from(at - streamgate_core::time::now_ms()).unwrap_or(0)));
+        let left = next.map(|at| Duration::from_millis(u64::try_from(at - now_ms()).unwrap_or(0)));
         Ok(left.map_or(LOOK_EVERY, |left| left.clamp(shortest, LOOK_EVERY)))
     }
 
@@ -183,7 +214,7 @@ impl<Q: Queue> Worker<Q> {
     async fn chain(self: Arc<Self>, subject: String) -> Worked {
         let began = Instant::now();
         let mut outcomes = Vec::new();
-        for waiting in self.queue.claim(&subject, CHAIN).await? {
+        for waiting in self.claim(&subject).await? {
             if began.elapsed() > CHAIN_TIME {
                 break;
             }
@@ -240,16 +271,4 @@ impl<Q: Queue> Worker<Q> {
 pub(super) async fn run_all<Q: Queue>(queues: Vec<Q>, patience: Patience, metrics: &EventMetrics, stop: &CancellationToken) {
     let workers = queues.into_iter().map(|queue| Arc::new(Worker { queue, patience, metrics: metrics.clone() }));
     future::join_all(workers.map(|worker| worker.run(stop))).await;
-}
-
-/// The error and what caused it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -1,8 +1,8 @@
 //! `streamgate apikey`.
 
-use std::{error::Error, fs};
+use std::fs;
 
-use streamgate_core as core;
+use streamgate_core::{self as core, error::chain};
 use streamgate_runtime::ConfigSource;
 
 use crate::{
@@ -18,22 +18,12 @@ pub(crate) async fn create(arguments: CreateApiKey) -> Result<(), CliError> {
     let unwritable = |error| CliError::Failed(format!("the data folder {} can't be written: {error}", data_dir.display()));
     fs::create_dir_all(data_dir.join("db")).map_err(unwritable)?;
     let made = streamgate_auth::create_api_key_offline(&source, &arguments.name, role(arguments.role)).await;
-    let made = made.map_err(|error| CliError::Failed(format!("make an API key: {}", in_one_line(&*error))))?;
+    let made = made.map_err(|error| CliError::Failed(format!("make an API key: {}", chain(&*error))))?;
     println!("{}", made.secret);
     if !arguments.quiet {
         eprintln!("Send it as `Authorization: Bearer …`. It is not shown again.");
     }
     Ok(())
-}
-
-fn in_one_line(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line = format!("{line}: {cause}");
-        source = cause.source();
-    }
-    line
 }
 
 const fn role(role: Role) -> core::Role {

@@ -11,7 +11,7 @@ use async_nats::{
         stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType, Stream},
     },
 };
-use streamgate_core::{ErrorKind, Failure, ServiceName, events::Settings};
+use streamgate_core::{ErrorKind, Failure, ServiceName, error::chain, events::Settings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -176,6 +176,6 @@ async fn connect(url: &str, own: ServiceName, count: watch::Sender<u64>) -> Resu
 /// NATS did not do it; the event can wait.
 pub(super) fn away(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
     let error = error.into();
-    let text = crate::events::queue::chain(error.as_ref());
+    let text = chain(error.as_ref());
     Failure::new(ErrorKind::Unavailable, "broker_unavailable", text)
 }

@@ -95,7 +95,13 @@ pub trait TextIndex: fmt::Debug + Send + Sync + 'static {
     /// Takes a title's words out.
     async fn remove(&self, tx: &mut Transaction, content_id: &str) -> Result<(), Error>;
     /// Adds words to those that mistyped ones are compared with.
-    async fn learn(&self, tx: &mut Transaction, words: &BTreeSet<String>) -> Result<(), Error>;
+    async fn learn(&self, tx: &mut Transaction, words: &BTreeSet<String>) -> Result<(), Error> {
+        for word in words {
+            let learn = sqlx::query("INSERT INTO search_words (word) VALUES ($1) ON CONFLICT DO NOTHING");
+            learn.bind(word).execute(&mut **tx).await?;
+        }
+        Ok(())
+    }
     /// Takes those out again that no title has.
     async fn forget(&self, tx: &mut Transaction, words: &BTreeSet<String>) -> Result<(), Error>;
     /// Known words that share parts with `word`, the likeliest first.

@@ -38,14 +38,6 @@ impl TextIndex for PostgresText {
         Ok(())
     }
 
-    async fn learn(&self, tx: &mut Transaction, words: &BTreeSet<String>) -> Result<(), Error> {
-        for word in words {
-            let learn = sqlx::query("INSERT INTO search_words (word) VALUES ($1) ON CONFLICT DO NOTHING");
-            learn.bind(word).execute(&mut **tx).await?;
-        }
-        Ok(())
-    }
-
     async fn forget(&self, tx: &mut Transaction, words: &BTreeSet<String>) -> Result<(), Error> {
         for word in words {
             let forget = "DELETE FROM search_words WHERE word = $1 \
