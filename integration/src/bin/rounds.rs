@@ -35,10 +35,10 @@ enum Fault {
         #[arg(long)]
         logs: Option<PathBuf>,
     },
-    /// Stops, kills, freezes or empties each engine while a title is made and played, and brings it back.
+    /// Stops, kills, freezes, slows or empties each engine while a title is made and played, and brings it back.
     Engine {
         /// Rounds of each engine.
-        #[arg(default_value_t = 4)]
+        #[arg(default_value_t = 5)]
         seeds: u64,
         /// The first seed.
         #[arg(long, default_value_t = 0)]
@@ -46,6 +46,9 @@ enum Fault {
         /// Only these engines.
         #[arg(long)]
         engine: Vec<String>,
+        /// Seconds that an engine is away, instead of what the seed says.
+        #[arg(long)]
+        away: Option<u64>,
         /// Keeps what the platform logged in rounds that did not hold here.
         #[arg(long)]
         logs: Option<PathBuf>,
@@ -53,14 +56,15 @@ enum Fault {
 }
 
 /// Rounds of each engine.
-async fn engine_rounds(seeds: Range<u64>, only: &[String], logs: Option<PathBuf>) -> Result<ExitCode> {
+async fn engine_rounds(seeds: Range<u64>, only: &[String], away: Option<u64>, logs: Option<PathBuf>) -> Result<ExitCode> {
     let (mut broken, mut lines) = (Vec::new(), Vec::new());
     let mut arena = Arena::start(Shape::NineOnEngines).await?;
     for (engine, _) in ENGINES.into_iter().filter(|(name, _)| only.is_empty() || only.iter().any(|wanted| wanted == name)) {
         let mut held = Vec::new();
         let before = broken.len();
         for seed in seeds.clone() {
-            let plan = EnginePlan::of(engine, seed);
+            let mut plan = EnginePlan::of(engine, seed);
+            plan.away = away.map_or(plan.away, Duration::from_secs);
             match Box::pin(arena.engine_round(plan)).await {
                 Ok(outlived) => {
                     println!("{plan}: held, answering after {:.2} s", outlived.answering.as_secs_f64());
@@ -106,8 +110,8 @@ struct Row {
 async fn main() -> Result<ExitCode> {
     let (seeds, first, service, embedded, logs) = match Arguments::parse().fault {
         Fault::Kill { seeds, first, service, embedded, logs } => (seeds, first, service, embedded, logs),
-        Fault::Engine { seeds, first, engine, logs } => {
-            return Box::pin(engine_rounds(first..first + seeds, &engine, logs)).await;
+        Fault::Engine { seeds, first, engine, away, logs } => {
+            return Box::pin(engine_rounds(first..first + seeds, &engine, away, logs)).await;
         }
     };
     if let Some(unknown) = service.iter().find(|name| !SERVICES.contains(&name.as_str())) {

@@ -1,5 +1,5 @@
 //! Rounds in which not a service fails but what the services stand on: PostgreSQL, Redis, NATS or S3 is stopped, killed,
-//! frozen, or loses what it kept, under load. Every answer is right or says "not now", no gate opens, and when the engine
+//! frozen, slowed, or loses what it kept, under load. Every answer is right or says "not now", no gate opens, and when the engine
 //! is back everything catches up by itself.
 
 use std::{
@@ -26,6 +26,9 @@ use crate::rest::Rest;
 const AWAY_MS: (u64, u64) = (800, 4_000);
 /// Milliseconds after the begin of a part of the title's life within which the engine goes.
 const WITHIN_MS: u64 = 300;
+/// A slowed engine stands still and works by turns, for so long each.
+const STILL: Duration = Duration::from_millis(180);
+const AT_WORK: Duration = Duration::from_millis(20);
 /// Every service answers again within this after the engine is back.
 pub const BACK_BOUND: Duration = Duration::from_secs(15);
 /// Services that tell or hear of events.
@@ -40,16 +43,18 @@ pub enum Outage {
     Killed,
     /// Connections stay open, and nothing answers for a while.
     Frozen,
+    /// It works for a tenth of the time only.
+    Slowed,
     /// It comes back without anything that it kept. Only for what is not the truth: NATS and Redis.
     Emptied,
 }
 
 /// The engines, and what each may go through.
 pub const ENGINES: [(&str, &[Outage]); 4] = [
-    ("postgres", &[Outage::Stopped, Outage::Killed, Outage::Frozen]),
-    ("redis", &[Outage::Stopped, Outage::Frozen, Outage::Emptied]),
-    ("nats", &[Outage::Stopped, Outage::Killed, Outage::Frozen, Outage::Emptied]),
-    ("s3", &[Outage::Stopped, Outage::Killed, Outage::Frozen]),
+    ("postgres", &[Outage::Stopped, Outage::Killed, Outage::Frozen, Outage::Slowed]),
+    ("redis", &[Outage::Stopped, Outage::Frozen, Outage::Emptied, Outage::Slowed]),
+    ("nats", &[Outage::Stopped, Outage::Killed, Outage::Frozen, Outage::Emptied, Outage::Slowed]),
+    ("s3", &[Outage::Stopped, Outage::Killed, Outage::Frozen, Outage::Slowed]),
 ];
 
 /// When which engine goes away, and how.
@@ -157,7 +162,10 @@ async fn take_away(
     sleep(plan.delay).await;
     let engines = platform.engines().context("the platform stands on no engines")?;
     go(engines, plan).await?;
-    sleep(plan.away).await;
+    match plan.outage {
+        Outage::Slowed => hold_up(engine(engines, plan.engine)?, plan.away).await,
+        _ => sleep(plan.away).await,
+    }
     come_back(engines, plan).await?;
     let back = Instant::now();
     for service in SERVICES {
@@ -196,6 +204,17 @@ async fn go(engines: &mut Engines, plan: EnginePlan) -> Result<()> {
             engine.pause();
             Ok(())
         }
+        Outage::Slowed => Ok(()),
+    }
+}
+
+async fn hold_up(engine: &mut dyn Engine, time: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        engine.pause();
+        sleep(STILL).await;
+        engine.resume();
+        sleep(AT_WORK).await;
     }
 }
 
@@ -206,7 +225,8 @@ async fn come_back(engines: &mut Engines, plan: EnginePlan) -> Result<()> {
             engine.resume();
             Ok(())
         }
-        _ => engine.restart().await,
+        Outage::Slowed => Ok(()),
+        Outage::Stopped | Outage::Killed | Outage::Emptied => engine.restart().await,
     }
 }
 

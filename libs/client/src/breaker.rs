@@ -17,17 +17,32 @@ pub(crate) struct Breaker {
     failures: AtomicU32,
     /// Milliseconds since `origin` until which calls are refused.
     closed_at: AtomicU64,
-    opens: bool,
+    failures_to_open: u32,
 }
 
 impl Breaker {
     pub(crate) fn new() -> Self {
-        Self { origin: Instant::now(), failures: AtomicU32::new(0), closed_at: AtomicU64::new(0), opens: true }
+        Self {
+            origin: Instant::now(),
+            failures: AtomicU32::new(0),
+            closed_at: AtomicU64::new(0),
+            failures_to_open: FAILURES_TO_OPEN,
+        }
     }
 
     /// One that admits every call, for who must know at once when an endpoint is back.
     pub(crate) fn that_never_opens() -> Self {
-        Self { opens: false, ..Self::new() }
+        Self { failures_to_open: u32::MAX, ..Self::new() }
+    }
+
+    /// One of an endpoint among others: calls go to those at once.
+    pub(crate) fn of_many() -> Self {
+        Self { failures_to_open: 1, ..Self::new() }
+    }
+
+    /// Whether every call is admitted.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) < self.failures_to_open
     }
 
     fn now_ms(&self) -> u64 {
@@ -36,7 +51,7 @@ impl Breaker {
 
     /// Whether a call may be tried. While open, one call per interval is the probe.
     pub(crate) fn admits(&self) -> bool {
-        if !self.opens || self.failures.load(Ordering::Relaxed) < FAILURES_TO_OPEN {
+        if self.is_closed() {
             return true;
         }
         let (now, until) = (self.now_ms(), self.closed_at.load(Ordering::Relaxed));
@@ -50,7 +65,7 @@ impl Breaker {
 
     pub(crate) fn refused(&self) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if failures >= FAILURES_TO_OPEN {
+        if failures >= self.failures_to_open {
             self.closed_at.store(self.now_ms().saturating_add(millis(OPEN_FOR)), Ordering::Relaxed);
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     breaker::Breaker,
     context,
     credential::{self, Acting, MeshSecret},
+    endpoints::Endpoints,
     methods::{Method, Methods},
 };
 
@@ -37,35 +38,52 @@ const MAX_MESSAGE: usize = 4 * 1024 * 1024 + 1024;
 pub(crate) struct Route {
     name: ServiceName,
     url: String,
-    channel: Channel,
-    breaker: Breaker,
+    endpoints: Endpoints,
     methods: Arc<Methods>,
 }
 
 impl Route {
-    pub(crate) fn new(name: ServiceName, url: String, channel: Channel, methods: Arc<Methods>) -> Self {
-        Self { name, url, channel, breaker: Breaker::new(), methods }
+    pub(crate) fn new(name: ServiceName, url: String, endpoints: Endpoints, methods: Arc<Methods>) -> Self {
+        Self { name, url, endpoints, methods }
     }
 
     /// A route to one instance of the same service. Who takes it watches the instance at a pace of its own:
     /// a breaker would only hide that it is back.
     pub(crate) fn to_instance(&self, url: String, channel: Channel) -> Self {
-        let breaker = Breaker::that_never_opens();
-        Self { breaker, ..Self::new(self.name, url, channel, Arc::clone(&self.methods)) }
+        let endpoints = Endpoints::one(channel, Breaker::that_never_opens());
+        Self::new(self.name, url, endpoints, Arc::clone(&self.methods))
     }
 
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    async fn send(&self, request: Request<Body>) -> Result<Response<Body>, tonic::transport::Error> {
-        let mut channel = self.channel.clone();
+    async fn send(&self, request: Request<Body>, may_probe: bool) -> Result<Response<Body>, Unsent> {
+        let endpoint = self.endpoints.pick(may_probe).await.ok_or(Unsent::NobodyAnswers)?;
+        let mut channel = endpoint.channel.clone();
         let outcome = async { channel.ready().await?.call(request).await }.await;
         match &outcome {
-            Err(error) if cause::<ConnectError>(error).is_some() => self.breaker.refused(),
-            _ => self.breaker.connected(),
+            Err(error) if cause::<ConnectError>(error).is_some() => {
+                endpoint.breaker.refused();
+                self.endpoints.doubt();
+            }
+            _ => endpoint.breaker.connected(),
         }
-        outcome
+        outcome.map_err(Unsent::Failed)
+    }
+}
+
+/// Why a request has no response.
+enum Unsent {
+    /// No endpoint is known to take calls.
+    NobodyAnswers,
+    /// The connection failed.
+    Failed(tonic::transport::Error),
+}
+
+impl Unsent {
+    fn is_certain(&self) -> bool {
+        matches!(self, Self::Failed(error) if cause::<ConnectError>(error).is_some())
     }
 }
 
@@ -95,12 +113,9 @@ impl MeshChannel {
     async fn run(self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let (mut parts, body) = request.into_parts();
         self.prepare(&mut parts.headers);
-        if !self.route.breaker.admits() {
-            return Err(self.unavailable("does not answer"));
-        }
         let method = self.route.methods.of(parts.uri.path());
         if !method.unary {
-            let sent = self.route.send(Request::from_parts(parts, body)).await;
+            let sent = self.route.send(Request::from_parts(parts, body), false).await;
             return sent.map_err(|error| self.failed(&error));
         }
         let deadline = deadline_of(&mut parts.headers);
@@ -142,10 +157,10 @@ impl MeshChannel {
 
     async fn attempt(&self, parts: Parts, message: Bytes) -> Result<Response<Body>, Attempt> {
         let request = Request::from_parts(parts, Body::new(Full::new(message)));
-        let response = self.route.send(request).await.map_err(|error| Attempt {
-            broken: true,
-            never_sent: cause::<ConnectError>(&error).is_some(),
-            status: self.failed(&error),
+        let response = self.route.send(request, true).await.map_err(|unsent| Attempt {
+            broken: matches!(unsent, Unsent::Failed(_)),
+            never_sent: unsent.is_certain(),
+            status: self.failed(&unsent),
         })?;
         let (parts, body) = response.into_parts();
         let body = gather(body).await.map_err(|status| {
@@ -155,9 +170,10 @@ impl MeshChannel {
         Ok(Response::from_parts(parts, Body::new(body)))
     }
 
-    fn failed(&self, error: &tonic::transport::Error) -> Status {
+    fn failed(&self, unsent: &Unsent) -> Status {
+        let Unsent::Failed(error) = unsent else { return self.unavailable("does not answer") };
         tracing::debug!(service = %self.route.name, error = ?error, "call failed");
-        self.unavailable(if cause::<ConnectError>(error).is_some() { "can't be reached" } else { "broke the connection off" })
+        self.unavailable(if unsent.is_certain() { "can't be reached" } else { "broke the connection off" })
     }
 
     fn unavailable(&self, what: &str) -> Status {

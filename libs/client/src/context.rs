@@ -1,6 +1,6 @@
 //! What a request carries from service to service: its id and its place in a trace.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
@@ -22,15 +22,13 @@ tokio::task_local! {
     static CURRENT: RequestContext;
 }
 
-/// The id of the request being served, and the trace it belongs to.
+/// The id of the request being served, and the trace it belongs to. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestContext {
     /// Letters, digits, `-`, `_` and `.`; at most 64.
-    pub request_id: String,
-    /// 32 hex digits.
-    trace_id: String,
-    /// Two hex digits.
-    flags: String,
+    pub request_id: Arc<str>,
+    trace_id: TraceId,
+    flags: TraceFlags,
 }
 
 impl RequestContext {
@@ -40,8 +38,9 @@ impl RequestContext {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let request_id = text(REQUEST_ID_HEADER).filter(|id| is_request_id(id));
         let trace = text(TRACEPARENT_HEADER).and_then(parse_traceparent);
-        let (trace_id, flags) = trace.unwrap_or_else(|| (format!("{:032x}", rand::random::<u128>().max(1)), "00".to_owned()));
-        Self { request_id: request_id.map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), str::to_owned), trace_id, flags }
+        let (trace_id, flags) = trace.unwrap_or_else(|| (rand::random::<u128>().max(1).into(), TraceFlags::default()));
+        let request_id = request_id.map_or_else(|| uuid::Uuid::now_v7().simple().to_string().into(), Into::into);
+        Self { request_id, trace_id, flags }
     }
 
     /// Runs `future` so that calls it makes belong to this request.
@@ -60,10 +59,10 @@ impl RequestContext {
         CURRENT.try_with(Clone::clone).ok()
     }
 
-    /// The trace that the request belongs to, as 32 hex digits.
+    /// The trace that the request belongs to; written, it is 32 hex digits.
     #[must_use]
-    pub fn trace_id(&self) -> &str {
-        &self.trace_id
+    pub const fn trace_id(&self) -> TraceId {
+        self.trace_id
     }
 
     /// The same request in the trace of `span`, when spans are exported: its id is then the one that
@@ -71,10 +70,10 @@ impl RequestContext {
     #[must_use]
     pub fn in_trace_of(mut self, span: &tracing::Span) -> Self {
         let context = span.context();
-        let span = context.span().span_context().clone();
+        let span = context.span();
+        let span = span.span_context();
         if span.is_valid() {
-            self.trace_id = span.trace_id().to_string();
-            self.flags = format!("{:02x}", span.trace_flags().to_u8());
+            (self.trace_id, self.flags) = (span.trace_id(), span.trace_flags());
         }
         self
     }
@@ -82,7 +81,7 @@ impl RequestContext {
     /// The request's place in its trace, as W3C writes it, with a new span id.
     #[must_use]
     pub fn traceparent(&self) -> String {
-        format!("00-{}-{:016x}-{}", self.trace_id, rand::random::<u64>().max(1), self.flags)
+        written(self.trace_id, rand::random::<u64>().max(1).into(), self.flags)
     }
 }
 
@@ -114,8 +113,7 @@ pub async fn caused_by<F: Future>(traceparent: &str, id: &str, name: &str, work:
 fn remote(traceparent: &str) -> Context {
     let Some((trace, flags)) = parse_traceparent(traceparent) else { return Context::new() };
     let span = traceparent.split('-').nth(2).and_then(|span| SpanId::from_hex(span).ok());
-    let (Ok(trace), Some(span)) = (TraceId::from_hex(&trace), span) else { return Context::new() };
-    let flags = TraceFlags::new(u8::from_str_radix(&flags, 16).unwrap_or_default());
+    let Some(span) = span else { return Context::new() };
     Context::new().with_remote_span_context(SpanContext::new(trace, span, flags, true, TraceState::default()))
 }
 
@@ -123,14 +121,20 @@ fn is_request_id(id: &str) -> bool {
     (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
-fn parse_traceparent(value: &str) -> Option<(String, String)> {
+fn parse_traceparent(value: &str) -> Option<(TraceId, TraceFlags)> {
     let mut parts = value.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let is_hex = |text: &str, length| text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let is_set = |text: &str| text.bytes().any(|b| b != b'0');
     let known = version == "00" && parts.next().is_none();
-    (known && is_hex(trace, 32) && is_set(trace) && is_hex(span, 16) && is_set(span) && is_hex(flags, 2))
-        .then(|| (trace.to_owned(), flags.to_owned()))
+    let is_whole = known && is_hex(trace, 32) && is_set(trace) && is_hex(span, 16) && is_set(span) && is_hex(flags, 2);
+    is_whole.then_some(())?;
+    Some((TraceId::from_hex(trace).ok()?, TraceFlags::new(u8::from_str_radix(flags, 16).ok()?)))
+}
+
+/// As W3C writes a place in a trace.
+fn written(trace: TraceId, span: SpanId, flags: TraceFlags) -> String {
+    format!("00-{trace}-{span}-{:02x}", flags.to_u8())
 }
 
 /// Reads a `grpc-timeout`, such as `10S` or `250m`.
@@ -156,7 +160,7 @@ pub fn parse_grpc_timeout(value: &str) -> Option<Duration> {
 /// Writes the current request's id and trace into the headers of a call, unless they are there.
 pub(crate) fn inject(headers: &mut HeaderMap, request_id: Option<&str>) {
     let current = RequestContext::current();
-    let id = request_id.or(current.as_ref().map(|context| context.request_id.as_str()));
+    let id = request_id.or(current.as_ref().map(|context| &*context.request_id));
     if let Some(value) = id.and_then(|id| HeaderValue::from_str(id).ok()) {
         headers.entry(REQUEST_ID_HEADER).or_insert(value);
     }
@@ -169,8 +173,9 @@ pub(crate) fn inject(headers: &mut HeaderMap, request_id: Option<&str>) {
 /// The current span's place in its trace, when spans are exported.
 fn span_traceparent() -> Option<String> {
     let context = tracing::Span::current().context();
-    let span = context.span().span_context().clone();
-    span.is_valid().then(|| format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags().to_u8()))
+    let span = context.span();
+    let span = span.span_context();
+    span.is_valid().then(|| written(span.trace_id(), span.span_id(), span.trace_flags()))
 }
 
 #[cfg(test)]
@@ -200,9 +205,10 @@ mod tests {
         let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
         let seen = caused_by(&format!("00-{trace}-{span}-01"), "evt_1", "handle", async { RequestContext::current() }).await;
         let seen = seen.unwrap();
-        assert_eq!((seen.request_id.as_str(), seen.trace_id()), ("evt_1", trace));
+        assert_eq!((&*seen.request_id, seen.trace_id().to_string().as_str()), ("evt_1", trace));
         let alone = caused_by("", "evt_2", "handle", async { RequestContext::current() }).await.unwrap();
-        assert_eq!((alone.request_id.as_str(), alone.trace_id().len()), ("evt_2", 32));
+        assert_eq!(&*alone.request_id, "evt_2");
+        assert_ne!(alone.trace_id(), TraceId::INVALID);
     }
 
     #[test]
@@ -221,6 +227,6 @@ mod tests {
         headers.insert(TRACEPARENT_HEADER, HeaderValue::from_static("00-00000000000000000000000000000000-00f067aa0ba902b7-01"));
         let context = RequestContext::from_headers(&headers);
         assert!(is_request_id(&context.request_id));
-        assert_ne!(context.trace_id, "0".repeat(32));
+        assert_ne!(context.trace_id, TraceId::INVALID);
     }
 }

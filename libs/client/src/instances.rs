@@ -6,7 +6,8 @@ use streamgate_core::ServiceName;
 
 use crate::{
     channel::MeshChannel,
-    mesh::{HealthClient, Mesh, connect_lazily},
+    endpoints::connect,
+    mesh::{HealthClient, Mesh},
 };
 
 impl Mesh {
@@ -28,7 +29,7 @@ impl Mesh {
     #[must_use]
     pub fn instance_health(&self, name: ServiceName, address: SocketAddr) -> Option<HealthClient> {
         let url = format!("http://{address}");
-        let channel = connect_lazily(&url)?;
+        let channel = connect(&url)?;
         let route = Arc::new(self.route(name).to_instance(url, channel));
         Some(HealthClient::new(MeshChannel::new(route, None)))
     }

@@ -9,6 +9,7 @@ mod breaker;
 mod channel;
 pub mod context;
 mod credential;
+mod endpoints;
 mod instances;
 mod keys;
 mod mesh;

@@ -1,6 +1,6 @@
 //! The mesh as one service sees it.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use streamgate_core::{Caller, Identity, ServiceName};
 use streamgate_proto::streamgate::{
@@ -11,27 +11,21 @@ use streamgate_proto::streamgate::{
     transcoder::v1::transcoder_service_client::TranscoderServiceClient, upload::v1::upload_service_client::UploadServiceClient,
     worker::v1::worker_service_client::WorkerServiceClient,
 };
-use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     channel::{Credential, MeshChannel, Route},
     credential::{Acting, MeshSecret},
+    endpoints::Endpoints,
     keys::{ApiKeys, Keyring, api_keys},
     methods::Methods,
 };
-
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a quiet connection is checked, and how long an answer may take.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Client of a service's `grpc.health.v1`.
 pub type HealthClient = tonic_health::pb::health_client::HealthClient<MeshChannel>;
 
 /// A target that is no URL of a service.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the target of {name} must be http://host:port, not {url:?}")]
+#[error("the target of {name} must be http://host:port or dns://name:port, not {url:?}")]
 pub struct BadTarget {
     /// Whose target.
     pub name: ServiceName,
@@ -48,7 +42,8 @@ pub struct MeshBuilder {
 }
 
 impl MeshBuilder {
-    /// Says where a service is, such as `http://upload:9091`.
+    /// Says where a service is, such as `http://upload:9091`, or `dns://upload:9091` for all
+    /// instances that the name stands for.
     #[must_use]
     pub fn target(mut self, name: ServiceName, url: impl Into<String>) -> Self {
         self.targets.insert(name, url.into());
@@ -66,29 +61,12 @@ impl MeshBuilder {
             let url = self.targets.get(&name).cloned();
             let url = url.unwrap_or_else(|| format!("http://127.0.0.1:{}", name.default_port()));
             let url = url.trim_end_matches('/').to_owned();
-            let channel = connect_lazily(&url).ok_or_else(|| BadTarget { name, url: url.clone() })?;
-            routes.insert(name, Arc::new(Route::new(name, url, channel, Arc::clone(&methods))));
+            let endpoints = Endpoints::of(&url).ok_or_else(|| BadTarget { name, url: url.clone() })?;
+            routes.insert(name, Arc::new(Route::new(name, url, endpoints, Arc::clone(&methods))));
         }
         let shared = Arc::new(Shared { secret: self.secret, routes, keyring: Keyring::new(), api_keys: api_keys() });
         Ok(Mesh { shared, own: self.own, acting: Acting::Itself, request_id: None })
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "the one place that makes channels")]
-pub(crate) fn connect_lazily(url: &str) -> Option<Channel> {
-    let has_authority = url.strip_prefix("http://").is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@']));
-    if !has_authority {
-        return None;
-    }
-    let endpoint = Endpoint::from_shared(url.to_owned()).ok()?;
-    let endpoint = endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .http2_adaptive_window(true);
-    #[allow(clippy::disallowed_methods, reason = "the one place that makes channels")]
-    Some(endpoint.connect_lazy())
 }
 
 struct Shared {

@@ -29,7 +29,7 @@ impl Gatekeeper {
         let Some(access) = Access::of_method(parts.uri.path()) else { return Ok(None) };
         let authenticated = self.authenticator.authenticate(&parts.headers).await;
         let identity = authenticated.map_err(|failure| Refused { caller: None, failure })?;
-        let caller = Caller { identity, request_id: context.request_id.clone() };
+        let caller = Caller { identity, request_id: context.request_id.to_string() };
         match access.admit(&caller) {
             Ok(()) => {
                 parts.extensions.insert(caller.clone());

@@ -15,43 +15,44 @@ use crate::{
     observe::{Observer, Protocol},
 };
 
-/// Where the requests of one service go. Cheap to clone.
-#[derive(Clone)]
+/// Where the requests of one service go.
 pub(crate) struct Dispatch {
     pub(crate) grpc: Router,
-    pub(crate) grpc_names: Arc<HashSet<&'static str>>,
+    pub(crate) grpc_names: HashSet<&'static str>,
     pub(crate) grpc_fallback: Option<Router>,
     pub(crate) http: Router,
     pub(crate) gatekeeper: Gatekeeper,
     /// Absent where nothing is noted: a service that a test built by hand.
     pub(crate) auditor: Option<Auditor>,
-    pub(crate) observer: Observer,
+    pub(crate) observer: Arc<Observer>,
 }
 
 impl Dispatch {
     /// Answers one request.
-    pub(crate) async fn handle<B>(self, request: Request<B>) -> Result<Response<Body>, Infallible>
+    pub(crate) async fn handle<B>(self: Arc<Self>, request: Request<B>) -> Result<Response<Body>, Infallible>
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
         let request = request.map(Body::new);
-        let observer = self.observer.clone();
+        let observer = Arc::clone(&self.observer);
         let protocol = protocol(request.headers());
-        Ok(observer.around(protocol, request, move |request, context| self.route(protocol, request, context)).await)
+        // In a box, or each layer above moves the whole of it.
+        let handler = move |request, context| Box::pin(self.route(protocol, request, context));
+        Ok(observer.around(protocol, request, handler).await)
     }
 
-    async fn route(self, protocol: Protocol, request: Request<Body>, context: RequestContext) -> Response<Body> {
+    async fn route(self: Arc<Self>, protocol: Protocol, request: Request<Body>, context: RequestContext) -> Response<Body> {
         let is_local = self.grpc_names.contains(service_of(request.uri().path()));
-        match (protocol, self.grpc_fallback) {
-            (Protocol::Http, _) => answer(self.http, request).await,
-            (Protocol::Grpc, Some(fallback)) if !is_local => answer(fallback, request).await,
-            (Protocol::GrpcWeb, Some(fallback)) => answer(fallback, request).await,
+        match (protocol, &self.grpc_fallback) {
+            (Protocol::Http, _) => answer(self.http.clone(), request).await,
+            (Protocol::Grpc, Some(fallback)) if !is_local => answer(fallback.clone(), request).await,
+            (Protocol::GrpcWeb, Some(fallback)) => answer(fallback.clone(), request).await,
             (Protocol::GrpcWeb, None) => {
                 let message = "this port speaks gRPC; gRPC-Web is spoken at the gateway";
                 Status::from(Failure::new(ErrorKind::NotFound, "grpc_web_elsewhere", message)).into_http()
             }
-            (Protocol::Grpc, _) => rpc(self.grpc, &self.gatekeeper, self.auditor.as_ref(), request, &context).await,
+            (Protocol::Grpc, _) => rpc(self.grpc.clone(), &self.gatekeeper, self.auditor.as_ref(), request, &context).await,
         }
     }
 }

@@ -40,6 +40,10 @@ pub use streamgate_client::{Authenticator, Mesh, RequestContext};
 pub use tasks::{IntoTask, OnFailure, TaskOutcome};
 pub use tokio_util::sync::CancellationToken;
 
+/// A request is many small pieces of memory, often freed by another thread than took them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs one service in this process until it is told to stop.
 #[must_use]
 pub fn run<A: App>() -> ExitCode {

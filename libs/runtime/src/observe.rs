@@ -3,6 +3,7 @@
 use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -59,8 +60,7 @@ struct Labels {
     code: u16,
 }
 
-/// Notes requests of one service. Cheap to clone.
-#[derive(Clone)]
+/// Notes requests of one service.
 pub(crate) struct Observer {
     name: ServiceName,
     rpc_count: Family<Labels, Counter>,
@@ -88,7 +88,12 @@ impl Observer {
     }
 
     /// Runs a handler so that its request is noted. A panic in it becomes an internal error.
-    pub(crate) async fn around<F, Fut>(self, protocol: Protocol, mut request: Request<Body>, handler: F) -> Response<Body>
+    pub(crate) async fn around<F, Fut>(
+        self: Arc<Self>,
+        protocol: Protocol,
+        mut request: Request<Body>,
+        handler: F,
+    ) -> Response<Body>
     where
         F: FnOnce(Request<Body>, RequestContext) -> Fut,
         Fut: Future<Output = Response<Body>>,
@@ -179,7 +184,7 @@ fn grpc_code(headers: &HeaderMap) -> Option<Code> {
 
 /// What is known of a request until its answer was sent.
 struct Note {
-    observer: Observer,
+    observer: Arc<Observer>,
     protocol: Protocol,
     method: &'static str,
     started: Instant,

@@ -59,7 +59,7 @@ pub(crate) async fn bind(name: ServiceName, host: IpAddr, port: u16) -> Result<T
 }
 
 /// Serves until `closing`, then lets connections finish what they do, for `grace` at the most.
-pub(crate) async fn serve(listener: TcpListener, dispatch: Dispatch, closing: CancellationToken, grace: Duration) {
+pub(crate) async fn serve(listener: TcpListener, dispatch: Arc<Dispatch>, closing: CancellationToken, grace: Duration) {
     let builder = Arc::new(builder());
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
@@ -67,11 +67,11 @@ pub(crate) async fn serve(listener: TcpListener, dispatch: Dispatch, closing: Ca
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     while let Some(accepted) = closing.run_until_cancelled(accept(&listener, &room)).await {
         let Some((stream, peer, permit)) = accepted else { continue };
-        let (builder, dispatch, watcher, kill) = (Arc::clone(&builder), dispatch.clone(), graceful.watcher(), kill.clone());
+        let (builder, dispatch, watcher, kill) = (Arc::clone(&builder), Arc::clone(&dispatch), graceful.watcher(), kill.clone());
         connections.spawn(async move {
             let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
                 request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
-                dispatch.clone().handle(request)
+                Arc::clone(&dispatch).handle(request)
             });
             let connection =
                 builder.serve_connection(TokioIo::new(Opening::within(stream, HEADER_TIMEOUT)), service).into_owned();

@@ -1,13 +1,12 @@
 //! One service that is being served.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use axum::Router;
 use futures::future::BoxFuture;
 use streamgate_client::Mesh;
 use streamgate_core::ServiceName;
@@ -68,16 +67,15 @@ impl Unit {
         let health = Health::starting(name, checks, grpc_names.clone(), metrics.clone(), reporter).await;
         routes.add_service(health_service);
         add_reflection(&mut routes, &grpc_names, grpc_fallback.is_some())?;
-        let own = health.routes();
-        let dispatch = Dispatch {
+        let dispatch = Arc::new(Dispatch {
             grpc: routes.routes().prepare().into_axum_router(),
-            grpc_names: Arc::new(grpc_names.into_iter().chain([HEALTH]).chain(REFLECTION).collect::<HashSet<_>>()),
+            grpc_names: grpc_names.into_iter().chain([HEALTH]).chain(REFLECTION).collect(),
             grpc_fallback,
-            http: http.map_or_else(|| own.clone(), |routes: Router| own.clone().fallback_service(routes)),
+            http: http.unwrap_or_default().merge(health.routes()),
             gatekeeper: Gatekeeper::new(authenticator.unwrap_or_else(|| mesh.authenticator())),
             auditor: auditor.clone(),
-            observer: Observer::new(name, &metrics),
-        };
+            observer: Arc::new(Observer::new(name, &metrics)),
+        });
         let server = tokio::spawn(server::serve(listener, dispatch, stop.clone(), grace));
         let (tracker, kill) = (TaskTracker::new(), CancellationToken::new());
         tracker.spawn(Arc::clone(&health).keep_following(stop.clone()));

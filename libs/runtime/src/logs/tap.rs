@@ -50,7 +50,8 @@ pub(crate) struct Tap {
     service: ServiceName,
 }
 
-/// What a span says of the lines inside it.
+/// What a span says of the lines inside it. Its other fields are not read: spans are many, lines are few.
+#[derive(Default)]
 struct SpanNotes {
     service: Option<ServiceName>,
     request_id: String,
@@ -68,12 +69,8 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
-        let mut read = Fields::default();
-        attributes.record(&mut read);
-        let notes = SpanNotes {
-            service: read.fields.get("service").and_then(|name| name.parse().ok()),
-            request_id: read.fields.remove("request_id").unwrap_or_default(),
-        };
+        let mut notes = SpanNotes::default();
+        attributes.record(&mut notes);
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(notes);
         }
@@ -101,7 +98,7 @@ where
             message: read.message,
             fields: read.fields.into_iter().collect(),
             request_id,
-            trace_id: current.map(|context| context.trace_id().to_owned()).unwrap_or_default(),
+            trace_id: current.map(|context| context.trace_id().to_string()).unwrap_or_default(),
         };
         if self.lines.try_send(line).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -116,6 +113,22 @@ const fn level(level: Level) -> LogLevel {
         Level::INFO => LogLevel::Info,
         Level::DEBUG => LogLevel::Debug,
         Level::TRACE => LogLevel::Trace,
+    }
+}
+
+impl Visit for SpanNotes {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "service" => self.service = value.parse().ok(),
+            "request_id" => self.request_id = cut(&redact::clean(value)),
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if matches!(field.name(), "service" | "request_id") {
+            self.record_str(field, &format!("{value:?}"));
+        }
     }
 }
 

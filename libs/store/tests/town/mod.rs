@@ -20,8 +20,8 @@ use streamgate_testkit::engines::Postgres;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-/// How long a test waits for what must happen.
-const BOUND: Duration = Duration::from_secs(40);
+/// How long a test waits for what must happen: longer than a killed replica keeps a subject to itself.
+const BOUND: Duration = Duration::from_secs(90);
 
 /// Where databases are.
 pub enum Stage {

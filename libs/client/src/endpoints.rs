@@ -1,0 +1,254 @@
+//! Where a service is: at one address, or at all that a name stands for now.
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use tokio::{
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
+use tonic::transport::{Channel, Endpoint as Remote};
+
+use crate::breaker::Breaker;
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a quiet connection is checked, and how long an answer may take.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a name is looked up. When an address does not answer, that is done again after the pause.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long looking up may take, and how long a call waits for the first time that it is done.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Finds the addresses that a name stands for.
+type LookUp = Box<dyn Fn() -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
+
+/// A connection to one address, and how it fares.
+pub(crate) struct Endpoint {
+    pub(crate) channel: Channel,
+    pub(crate) breaker: Breaker,
+}
+
+type Known = Option<Arc<[Arc<Endpoint>]>>;
+
+/// The addresses of one service. Calls take them in turn; one that can't be connected to is passed over.
+pub(crate) struct Endpoints {
+    /// Absent until the name has been looked up.
+    known: watch::Receiver<Known>,
+    turn: AtomicUsize,
+    look_again: Arc<Notify>,
+}
+
+impl Endpoints {
+    /// Reads a target: `http://host:port` is one address, `dns://name:port` is every address of the name, now and later.
+    /// Absent when it is neither. Must run inside a tokio runtime.
+    pub(crate) fn of(target: &str) -> Option<Self> {
+        let (scheme, authority) = target.split_once("://")?;
+        match scheme {
+            "http" => connect(target).map(|channel| Self::one(channel, Breaker::new())),
+            "dns" if is_authority(authority) && has_port(authority) => {
+                let authority: Arc<str> = authority.into();
+                Some(Self::following(Box::new(move || {
+                    let authority = Arc::clone(&authority);
+                    Box::pin(async move { Ok(tokio::net::lookup_host(&*authority).await?.collect()) })
+                })))
+            }
+            _ => None,
+        }
+    }
+
+    /// One address that stays.
+    pub(crate) fn one(channel: Channel, breaker: Breaker) -> Self {
+        let only: Arc<[_]> = Arc::new([Arc::new(Endpoint { channel, breaker })]);
+        Self { known: watch::channel(Some(only)).1, turn: AtomicUsize::new(0), look_again: Arc::default() }
+    }
+
+    fn following(look_up: LookUp) -> Self {
+        let (sender, known) = watch::channel(None);
+        let look_again = Arc::new(Notify::new());
+        tokio::spawn(follow(look_up, sender, Arc::clone(&look_again)));
+        Self { known, turn: AtomicUsize::new(0), look_again }
+    }
+
+    /// The endpoint whose turn it is. A call that can be sent again may go to one that failed, to see whether it is back.
+    /// Absent when none is known to answer.
+    pub(crate) async fn pick(&self, may_probe: bool) -> Option<Arc<Endpoint>> {
+        let known = self.known.borrow().clone();
+        let known = match known {
+            Some(known) => known,
+            None => timeout(LOOK_UP_TIMEOUT, self.known.clone().wait_for(Option::is_some)).await.ok()?.ok()?.clone()?,
+        };
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let in_turn = || known.iter().cycle().skip(turn % known.len().max(1)).take(known.len());
+        let sound = if may_probe { None } else { in_turn().find(|endpoint| endpoint.breaker.is_closed()) };
+        sound.or_else(|| in_turn().find(|endpoint| endpoint.breaker.admits())).cloned()
+    }
+
+    /// An address could not be connected to: the name may stand for others by now.
+    pub(crate) fn doubt(&self) {
+        self.look_again.notify_one();
+    }
+}
+
+impl fmt::Debug for Endpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoints").field("known", &self.known.borrow().as_ref().map(|known| known.len())).finish_non_exhaustive()
+    }
+}
+
+/// Looks the name up again and again, until nobody wants to know any more.
+async fn follow(look_up: LookUp, known: watch::Sender<Known>, look_again: Arc<Notify>) {
+    let mut endpoints: BTreeMap<SocketAddr, Arc<Endpoint>> = BTreeMap::new();
+    loop {
+        match timeout(LOOK_UP_TIMEOUT, look_up()).await {
+            Ok(Ok(addresses)) if !addresses.is_empty() => {
+                endpoints =
+                    addresses.into_iter().filter_map(|at| Some((at, endpoints.remove(&at).or_else(|| endpoint(at))?))).collect();
+            }
+            // A name that stands for nothing for a moment takes nothing away from what is known.
+            Ok(Err(error)) => tracing::debug!(%error, "a name could not be looked up"),
+            Ok(Ok(_)) | Err(_) => tracing::debug!("a name stands for no address"),
+        }
+        known.send_replace(Some(endpoints.values().cloned().collect()));
+        tokio::select! {
+            () = known.closed() => return,
+            () = sleep(LOOK_UP_EVERY) => {}
+            () = look_again.notified() => sleep(PAUSE).await,
+        }
+    }
+}
+
+fn endpoint(address: SocketAddr) -> Option<Arc<Endpoint>> {
+    let channel = connect(&format!("http://{address}"))?;
+    Some(Arc::new(Endpoint { channel, breaker: Breaker::of_many() }))
+}
+
+/// A channel that connects when it is first used. Absent when `url` is not `http://host:port`.
+#[allow(clippy::disallowed_methods, reason = "the one place that makes channels")]
+pub(crate) fn connect(url: &str) -> Option<Channel> {
+    if !url.strip_prefix("http://").is_some_and(is_authority) {
+        return None;
+    }
+    let remote = Remote::from_shared(url.to_owned()).ok()?;
+    let remote = remote
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .http2_adaptive_window(true);
+    Some(remote.connect_lazy())
+}
+
+fn is_authority(text: &str) -> bool {
+    !text.is_empty() && !text.contains(['/', '?', '#', '@'])
+}
+
+fn has_port(authority: &str) -> bool {
+    authority.rsplit_once(':').is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A name that stands for what the test says.
+    #[derive(Clone, Default)]
+    struct Name(Arc<Mutex<Vec<SocketAddr>>>);
+
+    impl Name {
+        fn is(&self, last: &[u8]) {
+            *self.0.lock().unwrap() = last.iter().map(|last| SocketAddr::from(([127, 0, 0, *last], 9))).collect();
+        }
+
+        fn endpoints(&self) -> Endpoints {
+            let name = self.clone();
+            Endpoints::following(Box::new(move || {
+                let addresses = name.0.lock().unwrap().clone();
+                Box::pin(async move { Ok(addresses) })
+            }))
+        }
+    }
+
+    async fn picks(endpoints: &Endpoints, count: usize) -> Vec<*const Endpoint> {
+        let mut picked = Vec::new();
+        for _ in 0..count {
+            picked.extend(endpoints.pick(true).await.map(|endpoint| Arc::as_ptr(&endpoint)));
+        }
+        picked.sort();
+        picked.dedup();
+        picked
+    }
+
+    async fn until(endpoints: &Endpoints, count: usize) {
+        let is_so = |known: &Known| known.as_ref().is_some_and(|known| known.len() == count);
+        timeout(Duration::from_secs(60), endpoints.known.clone().wait_for(is_so)).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_target_is_an_address_or_a_name() {
+        for good in ["http://upload:9091", "http://127.0.0.1:1", "dns://upload.media.svc.cluster.local:9001"] {
+            assert!(Endpoints::of(good).is_some(), "{good}");
+        }
+        for bad in
+            ["", "upload:9091", "https://x:1", "http://", "http://u@x:1", "dns://upload", "dns://:1", "dns://x:0", "dns://x:1/y"]
+        {
+            assert!(Endpoints::of(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_take_turns_over_all_addresses_of_a_name_and_follow_it() {
+        let name = Name::default();
+        name.is(&[1, 2, 3]);
+        let endpoints = name.endpoints();
+        let three = picks(&endpoints, 9).await;
+        assert_eq!(three.len(), 3);
+        name.is(&[2, 3, 4, 5]);
+        until(&endpoints, 4).await;
+        let four = picks(&endpoints, 12).await;
+        assert_eq!(four.len(), 4);
+        assert_eq!(four.iter().filter(|one| three.contains(one)).count(), 2, "those that stay keep their connections");
+        name.is(&[]);
+        sleep(LOOK_UP_EVERY * 3).await;
+        assert_eq!(picks(&endpoints, 12).await, four, "a name that is gone for a moment takes nothing away");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_can_not_be_connected_to_is_passed_over_until_it_is_back() {
+        let name = Name::default();
+        name.is(&[1, 2]);
+        let endpoints = name.endpoints();
+        let bad = endpoints.pick(true).await.unwrap();
+        bad.breaker.refused();
+        for _ in 0..4 {
+            assert!(!Arc::ptr_eq(&endpoints.pick(true).await.unwrap(), &bad));
+        }
+        // The breaker counts real time.
+        std::thread::sleep(Duration::from_millis(600));
+        for _ in 0..4 {
+            assert!(!Arc::ptr_eq(&endpoints.pick(false).await.unwrap(), &bad), "what can't be sent again goes to a sound one");
+        }
+        let probed = [endpoints.pick(true).await.unwrap(), endpoints.pick(true).await.unwrap()];
+        assert!(probed.iter().any(|one| Arc::ptr_eq(one, &bad)));
+        bad.breaker.connected();
+        assert_eq!(picks(&endpoints, 4).await.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_stands_for_nothing_is_no_endpoint() {
+        assert!(Name::default().endpoints().pick(true).await.is_none());
+    }
+}
