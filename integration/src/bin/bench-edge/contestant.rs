@@ -29,9 +29,11 @@ pub struct Contestant {
 }
 
 impl Contestant {
-    /// The release build of the edge.
+    /// The edge as images have it: the build of the profile `dist`, beside that of this program.
     pub async fn ours(scratch: &Path, backend: SocketAddr) -> Result<Self> {
-        let program = std::env::current_exe()?.with_file_name("streamgate-api-gateway");
+        let built = std::env::current_exe()?;
+        let target = built.ancestors().nth(2).context("a build in a target folder")?;
+        let program = target.join("dist/streamgate-api-gateway");
         let port = free_port()?;
         let mut command = Command::new(program);
         command
