@@ -4,7 +4,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 
 export PATH := justfile_directory() / ".tools/venv/bin" + ":" + env("PATH")
 
-bins := "-p streamgate -p streamgate-encoder -p streamgate-api-gateway -p streamgate-integration"
+bins := "-p streamgate -p streamgate-encoder -p streamgate-integration"
 
 # Show this list.
 default:

@@ -1,6 +1,6 @@
 //! Rounds in which not a service fails but what the services stand on: PostgreSQL, Redis, NATS or S3 is stopped, killed,
-//! frozen, slowed, or loses what it kept, under load. Every answer is right or says "not now", no gate opens, and when the engine
-//! is back everything catches up by itself.
+//! frozen, slowed, or loses what it kept, under load. Every answer is right or says "not now", no gate opens, and when the
+//! engine is back everything catches up by itself.
 
 use std::{
     fmt,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
+    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -61,7 +61,7 @@ impl Endpoints {
                 let authority: Arc<str> = authority.into();
                 Some(Self::following(Box::new(move || {
                     let authority = Arc::clone(&authority);
-                    Box::pin(async move { Ok(tokio::net::lookup_host(&*authority).await?.collect()) })
+                    Box::pin(async move { look_up(&authority).await })
                 })))
             }
             _ => None,
@@ -101,10 +101,9 @@ impl Endpoints {
     }
 }
 
-impl fmt::Debug for Endpoints {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoints").field("known", &self.known.borrow().as_ref().map(|known| known.len())).finish_non_exhaustive()
-    }
+/// Every address that `name:port` stands for.
+pub(crate) async fn look_up(authority: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host(authority).await?.collect())
 }
 
 /// Looks the name up again and again, until nobody wants to know any more.

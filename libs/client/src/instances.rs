@@ -6,7 +6,7 @@ use streamgate_core::ServiceName;
 
 use crate::{
     channel::MeshChannel,
-    endpoints::connect,
+    endpoints::{connect, look_up},
     mesh::{HealthClient, Mesh},
 };
 
@@ -18,7 +18,7 @@ impl Mesh {
     pub async fn instances(&self, name: ServiceName) -> io::Result<Vec<SocketAddr>> {
         let target = self.target(name);
         let authority = target.split_once("://").map_or(target, |(_, rest)| rest);
-        let mut found: Vec<SocketAddr> = tokio::net::lookup_host(authority).await?.collect();
+        let mut found = look_up(authority).await?;
         found.sort_unstable();
         found.dedup();
         Ok(found)

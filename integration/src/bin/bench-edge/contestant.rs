@@ -29,7 +29,7 @@ pub struct Contestant {
 }
 
 impl Contestant {
-    /// The edge as images have it: the build of the profile `dist`, beside that of this program.
+    /// The edge, built with the profile `dist`, in the same target folder as this program.
     pub async fn ours(scratch: &Path, backend: SocketAddr) -> Result<Self> {
         let built = std::env::current_exe()?;
         let target = built.ancestors().nth(2).context("a build in a target folder")?;

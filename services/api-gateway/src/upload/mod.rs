@@ -47,8 +47,7 @@ impl Uploads {
         if request.method() != Method::POST {
             return Err(Error::WrongMethod { method: request.method().clone(), allowed: "POST, OPTIONS".into() });
         }
-        let (request, rest) = Rest::of(request);
-        heard(form::answer(self, request).await, rest).await
+        heard(request, |request| form::answer(self, request)).await
     }
 
     /// `POST /api/v1/upload/chunk` and `POST /api/v1/uploads/{upload_id}/chunks`, when the body is no JSON.
@@ -56,8 +55,7 @@ impl Uploads {
     /// # Errors
     /// When it is not said where the chunk belongs, or the upload service refuses.
     pub async fn chunk(&self, upload_id: Option<&str>, kind: chunk::Kind, request: Request) -> Result<Response> {
-        let (request, rest) = Rest::of(request);
-        heard(chunk::answer(self, upload_id, kind, request).await, rest).await
+        heard(request, |request| chunk::answer(self, upload_id, kind, request)).await
     }
 
     /// `HEAD` and `PATCH /api/v1/uploads/{upload_id}`: how far an upload is, and more of its bytes.
@@ -69,8 +67,7 @@ impl Uploads {
         if request.method() == Method::HEAD {
             return resume::offset(&session, upload_id).await;
         }
-        let (request, rest) = Rest::of(request);
-        heard(resume::append(session, upload_id, request).await, rest).await
+        heard(request, |request| resume::append(session, upload_id, request)).await
     }
 
     fn session(&self, context: &CallContext) -> Session {
@@ -78,15 +75,19 @@ impl Uploads {
     }
 }
 
-/// The outcome, once a client that is refused can hear it.
-async fn heard(outcome: Result<Response>, rest: Option<Rest>) -> Result<Response> {
-    match (outcome, rest) {
-        (Err(error), Some(rest)) => {
-            rest.drain().await;
-            Err(error)
-        }
-        (outcome, _) => outcome,
+/// What `answer` makes of the request, once a client that is refused can hear it.
+async fn heard<F>(request: Request, answer: impl FnOnce(Request) -> F) -> Result<Response>
+where
+    F: Future<Output = Result<Response>>,
+{
+    let (request, rest) = Rest::of(request);
+    let outcome = answer(request).await;
+    if outcome.is_err()
+        && let Some(rest) = rest
+    {
+        rest.drain().await;
     }
+    outcome
 }
 
 /// An answer without a body.
