@@ -11,11 +11,12 @@ use std::{
 
 use streamgate_core::{ErrorKind, ServiceName, ids::EventId};
 use streamgate_proto::streamgate::events::v1::{DeliverRequest, Event, event_service_server::EventService as _};
-use streamgate_store::{Events, Outbox};
-use streamgate_testkit::engines::Postgres;
+use streamgate_store::{Database, Events, Migrations, Outbox, PostgresServer};
+use streamgate_testkit::engines::{Engine as _, Postgres};
 use town::{Neighbours, Recorder, Running, Stage, count, started, until, uploaded};
 
 const WAITING: &str = "SELECT count(*) FROM outbox_deliveries";
+const CLAIMED: &str = "SELECT count(*) FROM outbox_deliveries WHERE next_ms > extract(epoch FROM now()) * 1000 + 1000";
 const DEAD: &str = "SELECT count(*) FROM dead_letters";
 
 async fn an_event_leaves_at_once_and_only_when_it_is_committed(stage: &Stage) {
@@ -115,6 +116,31 @@ async fn replicas_share_the_work_and_keep_the_order(stage: &Stage) {
         replica.stop().await;
     }
     assert_eq!(to.taken_by(ServiceName::Metadata).len(), 20, "each was delivered once");
+}
+
+#[tokio::test]
+async fn what_a_replica_had_to_itself_when_the_server_died_goes_on_at_once() {
+    let mut server = Postgres::start().await.unwrap();
+    let at = PostgresServer::parse(&server.url()).unwrap();
+    let (db, to) = (Database::connect(&at, "claims", &Migrations::none()).await.unwrap(), Arc::new(Neighbours::default()));
+    let hold = to.hold();
+    let upload = Running::beside(&db, &to);
+    upload.send("c", started("one")).await;
+    let claimed = until(|| async { (count(&db, CLAIMED).await > 0).then_some(()) });
+    claimed.await.unwrap();
+    server.kill();
+    hold.close();
+    // It is delivered, and can't be written down.
+    assert_eq!(to.until_taken(ServiceName::Metadata, 1).await, ["one"]);
+    server.restart().await.unwrap();
+    let began = Instant::now();
+    let empty = until(|| async {
+        let left: Option<i64> = sqlx::query_scalar(WAITING).fetch_one(db.pool()).await.ok();
+        (left == Some(0)).then_some(())
+    });
+    empty.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(30), "a claim ends after 45 s: {:?}", began.elapsed());
+    upload.stop().await;
 }
 
 async fn an_event_that_comes_twice_has_one_effect_unless_it_is_asked_for_again(stage: &Stage) {

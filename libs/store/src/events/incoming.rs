@@ -1,6 +1,6 @@
 //! The queue of other services' events that a broker brought.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use async_trait::async_trait;
 use sqlx::Row as _;
@@ -123,17 +123,18 @@ impl Queue for Incoming {
         Ok(Receipt::default())
     }
 
-    async fn claim_head(&self, tx: &mut Transaction, subject: &str, until_ms: i64, now_ms: i64) -> Result<bool> {
-        let claimed = sqlx::query(
-            "UPDATE inbox_queue SET next_ms = $2 WHERE next_ms <= $3 AND seq =
+    async fn move_head(&self, tx: &mut Transaction, subject: &str, from_ms: RangeInclusive<i64>, to_ms: i64) -> Result<bool> {
+        let moved = sqlx::query(
+            "UPDATE inbox_queue SET next_ms = $2 WHERE next_ms BETWEEN $3 AND $4 AND seq =
                  (SELECT min(seq) FROM inbox_queue WHERE subject = $1)",
         )
         .bind(subject)
-        .bind(until_ms)
-        .bind(now_ms)
+        .bind(to_ms)
+        .bind(*from_ms.start())
+        .bind(*from_ms.end())
         .execute(&mut **tx)
         .await?;
-        Ok(claimed.rows_affected() == 1)
+        Ok(moved.rows_affected() == 1)
     }
 
     async fn settle(&self, tx: &mut Transaction, waiting: &Waiting, outcome: &Outcome) -> Result<()> {

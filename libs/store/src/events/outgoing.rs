@@ -1,6 +1,6 @@
 //! The queue of a service's own events for one consumer.
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use async_trait::async_trait;
 use prost::Message as _;
@@ -148,18 +148,19 @@ impl Queue for Outgoing {
         self.delivery.deliver(self.to, event, again).await
     }
 
-    async fn claim_head(&self, tx: &mut Transaction, subject: &str, until_ms: i64, now_ms: i64) -> Result<bool> {
-        let claimed = sqlx::query(
-            "UPDATE outbox_deliveries SET next_ms = $3 WHERE consumer = $1 AND next_ms <= $4 AND seq =
+    async fn move_head(&self, tx: &mut Transaction, subject: &str, from_ms: RangeInclusive<i64>, to_ms: i64) -> Result<bool> {
+        let moved = sqlx::query(
+            "UPDATE outbox_deliveries SET next_ms = $3 WHERE consumer = $1 AND next_ms BETWEEN $4 AND $5 AND seq =
                  (SELECT min(seq) FROM outbox_deliveries WHERE consumer = $1 AND subject = $2 AND dead = 0)",
         )
         .bind(self.to.as_str())
         .bind(subject)
-        .bind(until_ms)
-        .bind(now_ms)
+        .bind(to_ms)
+        .bind(*from_ms.start())
+        .bind(*from_ms.end())
         .execute(&mut **tx)
         .await?;
-        Ok(claimed.rows_affected() == 1)
+        Ok(moved.rows_affected() == 1)
     }
 
     async fn settle(&self, tx: &mut Transaction, waiting: &Waiting, outcome: &Outcome) -> Result<()> {

@@ -1,8 +1,9 @@
 //! Works a queue of events off: in order for each subject, many subjects at once.
 
 use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
+    collections::{HashMap, HashSet, VecDeque},
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -91,8 +92,8 @@ pub(super) trait Queue: Send + Sync + 'static {
     /// When the next event is due.
     async fn next_ms(&self) -> Result<Option<i64>>;
 
-    /// Moves the time of the subject's oldest event to `until_ms` if it is due at `now_ms`; says whether it was.
-    async fn claim_head(&self, tx: &mut Transaction, subject: &str, until_ms: i64, now_ms: i64) -> Result<bool>;
+    /// Moves the time of the subject's oldest event to `to_ms` if it is within `from_ms`; says whether it was.
+    async fn move_head(&self, tx: &mut Transaction, subject: &str, from_ms: RangeInclusive<i64>, to_ms: i64) -> Result<bool>;
 
     /// The subject's oldest events.
     async fn oldest(&self, subject: &str, limit: i64) -> Result<Vec<Waiting>>;
@@ -109,6 +110,8 @@ pub(super) struct Worker<Q> {
     pub(super) queue: Q,
     pub(super) patience: Patience,
     pub(super) metrics: EventMetrics,
+    /// Subjects that this replica has to itself, and until when. A time that nobody else would choose.
+    claims: Mutex<HashMap<String, i64>>,
 }
 
 /// A subject, and what became of its events.
@@ -130,6 +133,7 @@ impl<Q: Queue> Worker<Q> {
     }
 
     async fn work(self: &Arc<Self>, stop: &CancellationToken) -> Result<()> {
+        self.give_back().await?;
         let mut news = self.queue.news();
         let mut ready = VecDeque::new();
         let mut busy = HashSet::new();
@@ -183,7 +187,30 @@ impl<Q: Queue> Worker<Q> {
             }
             tx.commit().await?;
         }
+        let mut claims = self.claims();
+        for subject in &subjects {
+            claims.remove(subject);
+        }
         Ok(subjects)
+    }
+
+    fn claims(&self) -> MutexGuard<'_, HashMap<String, i64>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes due what was claimed when the database went away: nobody works on it any more.
+    async fn give_back(&self) -> Result<()> {
+        let left = self.claims().clone();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.queue.db().begin_shared().await?;
+        for (subject, until) in &left {
+            self.queue.move_head(&mut tx, subject, *until..=*until, now_ms()).await?;
+        }
+        tx.commit().await?;
+        self.claims().clear();
+        Ok(())
     }
 
     /// The subject's oldest events, for this replica alone; none when another replica has them.
@@ -192,10 +219,13 @@ impl<Q: Queue> Worker<Q> {
         // One process alone has a SQLite file. Replicas share a server: the first to move the time of the head has it.
         if db.kind() == DatabaseKind::Postgres {
             let now = now_ms();
+            // Noted first: of a commit that breaks off, nobody knows whether it was made.
+            self.claims().insert(subject.to_owned(), now + CLAIM_MS);
             let mut tx = db.begin_shared().await?;
-            let is_ours = self.queue.claim_head(&mut tx, subject, now + CLAIM_MS, now).await?;
+            let is_ours = self.queue.move_head(&mut tx, subject, 0..=now, now + CLAIM_MS).await?;
             tx.commit().await?;
             if !is_ours {
+                self.claims().remove(subject);
                 return Ok(Vec::new());
             }
         }
@@ -269,6 +299,7 @@ impl<Q: Queue> Worker<Q> {
 
 /// Works several queues off at once until `stop`.
 pub(super) async fn run_all<Q: Queue>(queues: Vec<Q>, patience: Patience, metrics: &EventMetrics, stop: &CancellationToken) {
-    let workers = queues.into_iter().map(|queue| Arc::new(Worker { queue, patience, metrics: metrics.clone() }));
+    let workers =
+        queues.into_iter().map(|queue| Arc::new(Worker { queue, patience, metrics: metrics.clone(), claims: Mutex::default() }));
     future::join_all(workers.map(|worker| worker.run(stop))).await;
 }

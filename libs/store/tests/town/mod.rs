@@ -18,6 +18,7 @@ use streamgate_store::{
 };
 use streamgate_testkit::engines::Postgres;
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// How long a test waits for what must happen: longer than a killed replica keeps a subject to itself.
@@ -53,6 +54,8 @@ pub struct Neighbours {
     /// How often a delivery of this payload's job is refused before it is taken.
     refusals: Mutex<HashMap<String, (ErrorKind, u32)>>,
     away: Mutex<Option<ServiceName>>,
+    /// Deliveries that wait here are neither done nor refused.
+    hold: Mutex<Option<Arc<Semaphore>>>,
 }
 
 #[async_trait]
@@ -64,6 +67,10 @@ impl Delivery for Neighbours {
         }
         if *self.away.lock().unwrap() == Some(to) {
             return Err(Failure::new(ErrorKind::Unavailable, "unavailable", "away"));
+        }
+        let hold = self.hold.lock().unwrap().clone();
+        if let Some(hold) = hold {
+            let _let_through = hold.acquire().await;
         }
         let name = name_of(&event);
         if let Some((kind, left)) = self.refusals.lock().unwrap().get_mut(&name)
@@ -84,6 +91,13 @@ impl Neighbours {
 
     pub fn go_away(&self, who: Option<ServiceName>) {
         *self.away.lock().unwrap() = who;
+    }
+
+    /// Holds deliveries up until the gate is opened.
+    pub fn hold(&self) -> Arc<Semaphore> {
+        let hold = Arc::new(Semaphore::new(0));
+        *self.hold.lock().unwrap() = Some(Arc::clone(&hold));
+        hold
     }
 
     pub fn taken_by(&self, who: ServiceName) -> Vec<String> {
