@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{Path, Request, State, rejection::PathRejection},
-    middleware,
     response::{IntoResponse as _, Response},
     routing::{any, get},
 };
@@ -15,7 +14,7 @@ use prost_reflect::DescriptorPool;
 use crate::{
     backends::Backends,
     config::Config,
-    edge::{cors, finish, limit},
+    edge::{self, limit::Limits},
     error::Error,
     media::Media,
     metrics::EdgeMetrics,
@@ -49,8 +48,7 @@ pub fn router(backends: &Backends, config: &Config, public_url: &str, metrics: &
         media: Media::new(backends.clone(), metrics.clone(), config.call_timeout(), public_url),
         transcoder,
     });
-    let limits = Arc::new(limit::Limits::new(config, metrics.clone()));
-    Ok(pages::routes()
+    let routes = pages::routes()
         .route("/openapi.json", get(openapi_json))
         .route("/api/v1/upload", any(upload))
         .route("/api/v1/upload/chunk", any(upload_chunk))
@@ -62,10 +60,8 @@ pub fn router(backends: &Backends, config: &Config, public_url: &str, metrics: &
         .route("/api/v1/stream/segment", any(play))
         .fallback(rest_or_grpc)
         .method_not_allowed_fallback(only_get)
-        .with_state(edge)
-        .layer(middleware::from_fn_with_state(limits, limit::limit))
-        .layer(cors::layer())
-        .layer(middleware::from_fn_with_state(Arc::new(metrics.clone()), finish::finish)))
+        .with_state(edge);
+    Ok(edge::around(routes, Limits::new(config, metrics.clone()), metrics.clone()))
 }
 
 async fn rest_or_grpc(State(edge): State<Arc<Edge>>, request: Request) -> Response {

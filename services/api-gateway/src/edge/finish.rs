@@ -1,35 +1,52 @@
 //! The outermost layer: names the request, writes errors out in the caller's protocol, counts answers.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
+use axum::{Router, extract::Request, response::Response};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_http::cors::CorsLayer;
 
 use crate::{
     context::REQUEST_ID,
-    edge::{headers, request_id},
+    edge::{cors, headers, limit::Limits, request_id},
     metrics::{Answer, EdgeMetrics},
     problem,
     proxy::is_grpc,
 };
 
-/// Runs around every request.
-pub async fn finish(State(metrics): State<Arc<EdgeMetrics>>, mut request: Request, next: Next) -> Response {
-    let id = request_id::assign(request.headers_mut());
-    let grpc = is_grpc(request.headers());
-    let surface = surface(grpc, request.uri().path());
-    let in_flight = InFlight::begin(&metrics);
-    let response = next.run(request).await;
-    drop(in_flight);
-    let mut response =
-        if grpc { problem::render_grpc(response) } else { problem::render(response, id.to_str().unwrap_or_default()) };
-    headers::add(response.headers_mut());
-    response.headers_mut().insert(REQUEST_ID, id);
-    metrics.answers.get_or_create(&Answer { surface, status: response.status().as_u16() }).inc();
-    response
+/// `routes` with all that the edge does around every request.
+pub fn around(routes: Router, limits: Limits, metrics: EdgeMetrics) -> Router {
+    // One service around all routes: layers of a router are boxes in boxes, and copied for each request.
+    let edge = Arc::new(Edge { routes, cors: cors::layer(), limits, metrics });
+    Router::new().fallback_service(service_fn(move |request| {
+        let edge = Arc::clone(&edge);
+        async move { Ok::<_, Infallible>(edge.answer(request).await) }
+    }))
+}
+
+struct Edge {
+    routes: Router,
+    cors: CorsLayer,
+    limits: Limits,
+    metrics: EdgeMetrics,
+}
+
+impl Edge {
+    async fn answer(&self, mut request: Request) -> Response {
+        let id = request_id::assign(request.headers_mut());
+        let grpc = is_grpc(request.headers());
+        let surface = surface(grpc, request.uri().path());
+        let in_flight = InFlight::begin(&self.metrics);
+        let limited = service_fn(|request| self.limits.around(self.routes.clone(), request));
+        let response = self.cors.layer(limited).oneshot(request).await.unwrap_or_else(|never: Infallible| match never {});
+        drop(in_flight);
+        let mut response =
+            if grpc { problem::render_grpc(response) } else { problem::render(response, id.to_str().unwrap_or_default()) };
+        headers::add(response.headers_mut());
+        response.headers_mut().insert(REQUEST_ID, id);
+        self.metrics.answers.get_or_create(&Answer { surface, status: response.status().as_u16() }).inc();
+        response
+    }
 }
 
 fn surface(grpc: bool, path: &str) -> &'static str {

@@ -4,19 +4,17 @@
 //! are known, further ones share a bucket with others.
 
 use std::{
+    convert::Infallible,
     hash::{BuildHasher as _, RandomState},
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use axum::{
-    extract::{ConnectInfo, Request, State},
-    middleware::Next,
+    Router,
+    extract::{ConnectInfo, Request},
     response::{IntoResponse as _, Response},
 };
 use governor::{
@@ -25,6 +23,7 @@ use governor::{
     middleware::StateInformationMiddleware,
 };
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+use tower::ServiceExt as _;
 
 use crate::{
     config::{Config, Rates},
@@ -68,7 +67,7 @@ impl Limits {
     }
 
     /// What the caller has left, or how long it must wait. Absent when nothing limits it.
-    fn take(&self, request: &Request) -> Option<Taken> {
+    fn take(&self, request: &Request) -> Option<Taken<'_>> {
         let media = request.uri().path().starts_with("/play/");
         let by_address = if media { self.media.as_ref() } else { self.address.as_ref() };
         let address = peer(request.extensions(), request.headers(), self.trusted_proxies);
@@ -84,44 +83,38 @@ impl Limits {
             (address, identity) => identity.or(address),
         }
     }
-}
 
-/// Refuses callers that call too often, and tells the others how much is left.
-pub async fn limit(State(limits): State<Arc<Limits>>, request: Request, next: Next) -> Response {
-    let Some(taken) = limits.take(&request) else { return next.run(request).await };
-    let mut response = match taken.wait {
-        None => next.run(request).await,
-        Some(wait) => {
-            limits.metrics.rate_limited.inc();
-            Error::TooOften { wait }.into_response()
+    /// Refuses callers that call too often, and tells the others how much is left.
+    pub(super) async fn around(&self, routes: Router, request: Request) -> Result<Response, Infallible> {
+        let Some(taken) = self.take(&request) else { return routes.oneshot(request).await };
+        let mut response = match taken.wait {
+            None => routes.oneshot(request).await?,
+            Some(wait) => {
+                self.metrics.rate_limited.inc();
+                Error::TooOften { wait }.into_response()
+            }
+        };
+        let left = HeaderValue::from_str(&taken.remaining()).ok();
+        for (name, value) in [(POLICY, taken.limit.policy.clone()), (LEFT, left)] {
+            response.headers_mut().extend(value.map(|value| (name, value)));
         }
-    };
-    for (name, text) in [(POLICY, taken.policy()), (LEFT, taken.remaining())] {
-        if let Ok(value) = HeaderValue::from_str(&text) {
-            response.headers_mut().insert(name, value);
-        }
+        Ok(response)
     }
-    response
 }
 
 /// One call counted against one limit.
 #[derive(Debug)]
-struct Taken {
+struct Taken<'a> {
+    limit: &'a Limit,
     wait: Option<Duration>,
     left: u32,
-    per_second: u32,
-    burst: u32,
 }
 
-impl Taken {
-    fn policy(&self) -> String {
-        format!("\"default\";q={};w={}", self.burst, self.burst / self.per_second.max(1))
-    }
-
+impl Taken<'_> {
     /// What is left, and the seconds until all of it is there again.
     fn remaining(&self) -> String {
-        let used = self.burst.saturating_sub(self.left);
-        format!("\"default\";r={};t={}", self.left, used.div_ceil(self.per_second.max(1)))
+        let used = self.limit.burst.saturating_sub(self.left);
+        format!("\"default\";r={};t={}", self.left, used.div_ceil(self.limit.per_second))
     }
 }
 
@@ -131,6 +124,7 @@ struct Limit {
     clock: DefaultClock,
     per_second: u32,
     burst: u32,
+    policy: Option<HeaderValue>,
     max_keys: usize,
     calls: AtomicU32,
 }
@@ -141,10 +135,11 @@ impl Limit {
         let burst = NonZeroU32::new(per_second.saturating_mul(rates.burst_seconds))?;
         let buckets = RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst)).with_middleware();
         let (clock, calls) = (DefaultClock::default(), AtomicU32::new(0));
-        Some(Self { buckets, clock, per_second, burst: burst.get(), max_keys: rates.max_keys, calls })
+        let policy = HeaderValue::from_str(&format!("\"default\";q={burst};w={}", rates.burst_seconds)).ok();
+        Some(Self { buckets, clock, per_second, burst: burst.get(), policy, max_keys: rates.max_keys, calls })
     }
 
-    fn take(&self, key: u64) -> Taken {
+    fn take(&self, key: u64) -> Taken<'_> {
         if self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP_EVERY) {
             self.buckets.retain_recent();
         }
@@ -153,7 +148,7 @@ impl Limit {
             Ok(state) => (None, state.remaining_burst_capacity()),
             Err(refusal) => (Some(refusal.wait_time_from(self.clock.now())), 0),
         };
-        Taken { wait, left, per_second: self.per_second, burst: self.burst }
+        Taken { limit: self, wait, left }
     }
 }
 
@@ -196,7 +191,8 @@ mod tests {
     fn what_is_left_goes_down_with_each_call() {
         let limit = Limit::new(5, &rates(10)).unwrap();
         let (first, second) = (limit.take(1), limit.take(1));
-        assert_eq!((first.policy().as_str(), first.remaining().as_str()), ("\"default\";q=10;w=2", "\"default\";r=9;t=1"));
+        assert_eq!(limit.policy.as_ref().unwrap(), "\"default\";q=10;w=2");
+        assert_eq!(first.remaining(), "\"default\";r=9;t=1");
         assert!(second.left < first.left);
     }
 

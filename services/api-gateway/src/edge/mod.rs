@@ -5,3 +5,5 @@ pub mod finish;
 pub mod headers;
 pub mod limit;
 pub mod request_id;
+
+pub use finish::around;
