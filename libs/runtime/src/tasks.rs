@@ -4,12 +4,13 @@ use std::{borrow::Cow, panic::AssertUnwindSafe, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use streamgate_core::ServiceName;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::BoxError;
 
-/// Wait before a failed task is started again; doubles up to the longest.
+/// Wait before a failed task is started again; doubles up to the longest, until an attempt lasts longer than that.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -117,7 +118,11 @@ impl Task {
                 Body::Once(future) => (future, None),
                 Body::Again(mut make) => (make(), Some(make)),
             };
+            let began = Instant::now();
             let Err(error) = guarded(attempt).instrument(span.clone()).await else { return };
+            if began.elapsed() > LONGEST_WAIT {
+                wait = FIRST_WAIT;
+            }
             if stop.is_cancelled() {
                 tracing::info!(task = %name, %error, "task failed while stopping");
                 return;
@@ -129,7 +134,7 @@ impl Task {
             };
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             tracing::error!(task = %name, %error, wait_ms, "task failed; it starts again");
-            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            if stop.run_until_cancelled(sleep(wait)).await.is_none() {
                 return;
             }
             wait = (wait * 2).min(LONGEST_WAIT);
@@ -146,4 +151,41 @@ async fn guarded(attempt: Attempt) -> Result<(), BoxError> {
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     format!("panicked: {}", text.unwrap_or_else(|| "without a message".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_after_a_long_run_is_not_held_against_the_task() {
+        const FAILURES: usize = 12;
+        let (stop, began) = (CancellationToken::new(), Arc::new(Mutex::new(Vec::new())));
+        let (starts, at_last) = (Arc::clone(&began), stop.clone());
+        let attempts = move || {
+            let (starts, stop) = (Arc::clone(&starts), at_last.clone());
+            async move {
+                let count = {
+                    let mut starts = starts.lock().unwrap();
+                    starts.push(Instant::now());
+                    starts.len()
+                };
+                match count {
+                    ..FAILURES => {}
+                    FAILURES => sleep(LONGEST_WAIT * 2).await,
+                    _ => stop.cancel(),
+                }
+                Err::<(), BoxError>("it failed".into())
+            }
+        };
+        let TaskBody(body) = attempts.into_body();
+        let task = Task { name: "flaky".into(), on_failure: OnFailure::LogAndRestart, body };
+        task.run(ServiceName::Worker, stop, CancellationToken::new()).await;
+        let began = began.lock().unwrap();
+        let waited = |number: usize| began[number] - began[number - 1];
+        assert_eq!(waited(FAILURES - 1), LONGEST_WAIT);
+        assert_eq!(waited(FAILURES), LONGEST_WAIT * 2 + FIRST_WAIT);
+    }
 }

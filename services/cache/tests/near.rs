@@ -13,8 +13,8 @@ use streamgate_client::{
 };
 use streamgate_core::{Failure, ServiceName};
 use streamgate_proto::streamgate::cache::v1::{InvalidateRequest, invalidate_request::Target};
-use streamgate_runtime::{App as _, testing};
-use streamgate_testkit::eventually;
+use streamgate_runtime::{App as _, RedisConfig, testing};
+use streamgate_testkit::{eventually, free_port};
 
 const BOUND: Duration = Duration::from_secs(10);
 /// What DESIGN promises.
@@ -76,4 +76,25 @@ async fn an_invalidation_reaches_a_near_cache_within_50_ms_and_a_lost_line_is_no
     running.stop().await;
     watched(&near, false).await;
     assert_eq!(near.peek("a"), None, "without its line nothing is believed for longer than that");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_lost_redis_is_not_believed_however_much_it_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut boot = testing::boot(ServiceName::Cache, Config::default(), folder.path()).unwrap();
+    boot.common.redis = RedisConfig { host: "127.0.0.1".into(), port: free_port().unwrap(), ..RedisConfig::default() };
+    let running = testing::serve(ServiceName::Cache, App::build(boot).await.unwrap()).await.unwrap();
+    let mesh = running.mesh().clone();
+    let near = NearCache::<u32>::new(NearCacheOptions::default());
+    tokio::spawn(near.clone().follow(mesh.clone()));
+    let news = || near.stats().invalidations;
+    let heard = || async {
+        let target = Some(Target::Tag("title".into()));
+        let told = mesh.cache().invalidate(InvalidateRequest { target }).await;
+        assert!(told.is_err(), "other replicas did not hear it");
+        assert!(!near.is_watched(), "what others told was missed");
+        Ok((news() > 5).then_some(()))
+    };
+    eventually("this replica's own news arrive", BOUND, heard).await.unwrap();
+    running.stop().await;
 }

@@ -64,11 +64,11 @@ impl<V: Clone + Send + Sync + 'static> NearCache<V> {
                 Some(Event::Key(key)) => self.apply(&Invalidation::Key(key)),
                 Some(Event::Tag(tag)) => self.apply(&Invalidation::Tag(tag)),
                 Some(Event::Prefix(prefix)) => self.apply(&Invalidation::Prefix(prefix)),
-                Some(Event::Alive(_)) => {}
+                // Nothing else is a sign of life: a replica that lost its bus still tells what it changed itself.
+                Some(Event::Alive(_)) => self.0.line.heard(),
                 // What this version does not know may mean anything.
                 Some(Event::Everything(_)) | None => self.apply(&Invalidation::Everything),
             }
-            self.0.line.heard();
         }
         Ok(())
     }
