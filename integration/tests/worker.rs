@@ -98,6 +98,36 @@ async fn a_purged_title_leaves_nothing_behind_and_its_webhooks_tell_of_it() {
 }
 
 #[tokio::test]
+async fn a_creator_chooses_a_poster_and_an_operator_has_a_job_do_it() {
+    let scene = Scene::set().await;
+    let sent = scene.creator.upload(&default_clip(), "a clip").await.unwrap();
+    let content_id = sent["content_id"].as_str().unwrap().to_owned();
+    let content = ready(&scene.creator, &content_id).await.unwrap();
+    let playback_id = content["playback_ids"][0].as_str().unwrap();
+    let session = scene.creator.session(playback_id).await.unwrap();
+    let shown = format!("/play/{playback_id}/1/poster.jpg?token={}", session.token);
+    let poster = async || scene.creator.anonymous().get(&shown).await.unwrap().expect(200).unwrap();
+
+    let first = poster().await;
+    assert_eq!((&first.body[..3], first.header("cache-control")), (&[0xff, 0xd8, 0xff][..], "private, no-cache"));
+    let path = format!("/api/v1/contents/{content_id}/poster");
+    let wanted = json!({"at_ms": 3_000});
+    let refused = scene.other.call(Method::PUT, &path, &wanted).await.unwrap();
+    assert_eq!((refused.status, refused.reason().as_str()), (404, "content_unknown"), "{}", refused.text());
+    let beyond = scene.creator.call(Method::PUT, &path, &json!({"at_ms": 3_600_000})).await.unwrap();
+    assert_eq!(beyond.status, 400, "{}", beyond.text());
+    let made = scene.creator.call(Method::PUT, &path, &wanted).await.unwrap().expect(200).unwrap().json().unwrap();
+    let chosen = poster().await;
+    assert_eq!(made["size_bytes"], chosen.body.len().to_string());
+    assert_ne!(chosen.body, first.body);
+    assert_ne!(chosen.header("etag"), first.header("etag"));
+
+    let params = json!({"thumbnails": {"content_id": content_id, "at_ms": 1_500}});
+    scene.job(&json!({"type": "thumbnails", "params": params})).await;
+    assert_ne!(poster().await.body, chosen.body);
+}
+
+#[tokio::test]
 async fn webhooks_and_jobs_of_others_do_not_exist_at_the_edge() {
     let scene = Scene::set().await;
     let receiver = Receiver::start().await.unwrap();

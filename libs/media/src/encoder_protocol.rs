@@ -61,7 +61,7 @@ pub struct Limits {
     pub max_duration_ms: u64,
     /// Longest side of a source that is taken, in pixels.
     pub max_side: u32,
-    /// How long looking at a source may take, in milliseconds.
+    /// How long looking at a source may take, or making a poster, in milliseconds.
     pub probe_timeout_ms: u64,
 }
 
@@ -150,7 +150,7 @@ pub enum Report {
     },
     /// All is made; the last line.
     Done {
-        /// Duration made.
+        /// Duration made; 0 of a poster alone.
         duration_ms: u64,
         /// True when that is less than the source claims.
         partial: bool,

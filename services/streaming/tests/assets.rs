@@ -91,6 +91,22 @@ async fn a_segment_is_immutable_and_comes_whole_in_small_pieces() {
     assert_eq!(play.read(&token, "manifest.mpd").await.unwrap().0.content_type, "application/dash+xml");
 }
 
+async fn a_poster_may_be_replaced_so_it_is_never_kept_without_asking() {
+    let (play, token) = playing().await;
+    let (before, body) = play.read(&token, "1/poster.jpg").await.unwrap();
+    assert_eq!((before.immutable, body.len()), (false, 50));
+    let conditional = || pb::ReadAssetRequest { if_none_match: vec![before.etag.clone()], ..play.asset(&token, "1/poster.jpg") };
+    assert!(play.read_with(&anonymous(), conditional()).await.unwrap().0.not_modified);
+    play.replace_poster().await;
+    for path in ["1/poster.jpg", "poster.jpg"] {
+        let (after, body) = play.read(&token, path).await.unwrap();
+        assert_eq!((after.immutable, body), (false, pattern(40)), "{path}");
+        assert_ne!(after.etag, before.etag, "{path}");
+    }
+    let (known, body) = play.read_with(&anonymous(), conditional()).await.unwrap();
+    assert_eq!((known.not_modified, body.len()), (false, 40));
+}
+
 fn range(start: Option<u64>, end: Option<u64>, last_bytes: Option<u64>) -> Option<ByteRange> {
     Some(ByteRange { start, end, last_bytes })
 }
@@ -191,6 +207,7 @@ streamgate_testkit::on_both_engines! {
     an_entry_without_a_token_opens_a_session_for_its_caller,
     a_token_from_a_cookie_or_header_stays_out_of_the_playlist,
     a_segment_is_immutable_and_comes_whole_in_small_pieces,
+    a_poster_may_be_replaced_so_it_is_never_kept_without_asking,
     ranges_are_answered_as_http_says,
     an_entity_tag_saves_the_body_and_a_head_has_none,
     only_names_of_the_title_lead_to_files,

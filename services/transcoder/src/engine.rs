@@ -3,6 +3,7 @@
 mod events;
 mod job;
 mod pool;
+mod poster;
 mod presentation;
 mod publish;
 mod purge;
@@ -24,6 +25,7 @@ use crate::{Config, Error, Metrics, settings::Profiles};
 
 pub use job::{Job, Priority, State};
 pub use pool::{Line, Pool};
+pub use poster::{Frame, Poster};
 pub use publish::{NewRendition, NewSegment};
 pub use queue::{Beat, Claim};
 pub use submit::Submission;

@@ -7,6 +7,8 @@ use tonic::Status;
 
 /// A full queue has room again after about so long.
 const QUEUE_RETRY: Duration = Duration::from_secs(60);
+/// A poster that can't be made now may be made after about so long.
+const POSTER_RETRY: Duration = Duration::from_secs(10);
 
 /// An error of this service.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,27 @@ pub enum Error {
     /// The source was deleted.
     #[error("the source of the title {0} is not stored any more; upload it again")]
     SourceGone(String),
+    /// There is nothing to be seen in the title.
+    #[error("the title {0} has no picture")]
+    NoPicture(String),
+    /// The title is still being made, and that part of it is not there.
+    #[error("the title {0} is not made so far yet; try again later")]
+    NotThereYet(String),
+    /// The title was deleted, made anew or given another poster since it was looked at.
+    #[error("the title {0} has changed meanwhile; try again")]
+    Outdated(String),
+    /// Others are having posters made.
+    #[error("other posters are being made; try again soon")]
+    PostersBusy,
+    /// The machine or the encoder is in trouble.
+    #[error("no poster can be made now: {0}")]
+    NotNow(String),
+    /// The frame can't be decoded.
+    #[error("no poster can be made of that frame: {0}")]
+    NoPoster(String),
+    /// The child died.
+    #[error("the encoder crashed: {0}")]
+    Crashed(String),
     /// The request is wrong.
     #[error("{0}")]
     Refused(#[from] Failure),
@@ -85,10 +108,12 @@ impl Error {
         match self {
             Self::UnknownJob(_) | Self::UnknownContent(_) => ErrorKind::NotFound,
             Self::AlreadyDone(_) | Self::UnderWay(_) | Self::Ended(_) | Self::SourceGone(_) => ErrorKind::FailedPrecondition,
-            Self::QueueFull { .. } => ErrorKind::ResourceExhausted,
+            Self::NoPicture(_) | Self::NotThereYet(_) | Self::NoPoster(_) => ErrorKind::FailedPrecondition,
+            Self::QueueFull { .. } | Self::PostersBusy => ErrorKind::ResourceExhausted,
+            Self::NotNow(_) => ErrorKind::Unavailable,
             Self::Refused(failure) => failure.kind,
-            Self::LeaseLost(_) => ErrorKind::Aborted,
-            Self::Nonsense(_) | Self::CorruptRow(_) => ErrorKind::Internal,
+            Self::LeaseLost(_) | Self::Outdated(_) => ErrorKind::Aborted,
+            Self::Nonsense(_) | Self::CorruptRow(_) | Self::Crashed(_) => ErrorKind::Internal,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorKind::StorageFull,
             Self::Io { .. } => ErrorKind::Internal,
             Self::Store(error) => error.kind(),
@@ -105,9 +130,15 @@ impl Error {
             Self::Ended(_) => "job_ended",
             Self::SourceGone(_) => "source_gone",
             Self::LeaseLost(_) => "lease_lost",
+            Self::NoPicture(_) => "no_picture",
+            Self::NotThereYet(_) => "not_ready",
+            Self::Outdated(_) => "title_changed",
+            Self::PostersBusy => "posters_busy",
+            Self::NotNow(_) => "encoder_unavailable",
+            Self::NoPoster(_) => "frame_undecodable",
             Self::Store(error) => error.reason(),
             Self::Io { .. } if self.kind() == ErrorKind::StorageFull => "storage_full",
-            Self::Io { .. } | Self::Nonsense(_) | Self::CorruptRow(_) | Self::Refused(_) => "internal",
+            Self::Io { .. } | Self::Nonsense(_) | Self::CorruptRow(_) | Self::Crashed(_) | Self::Refused(_) => "internal",
         }
     }
 }
@@ -121,6 +152,9 @@ impl From<Error> for Failure {
         match error {
             Error::Refused(failure) => failure,
             Error::QueueFull { .. } => Self::new(kind, error.reason(), error.to_string()).retry_after(QUEUE_RETRY),
+            Error::NotThereYet(_) | Error::PostersBusy | Error::NotNow(_) => {
+                Self::new(kind, error.reason(), error.to_string()).retry_after(POSTER_RETRY)
+            }
             Error::Store(error) => error.into(),
             other => Self::new(kind, other.reason(), other.to_string()),
         }

@@ -11,7 +11,7 @@ use streamgate_media::ladder::Step;
 use streamgate_proto::streamgate::transcoder::v1::{self as pb, transcoder_service_server::TranscoderService};
 use tonic::{Request, Response, Status};
 
-use crate::{DEFAULT_PROFILE, Engine, Error, Job, Pool, Priority, State, Submission, engine::Filter};
+use crate::{DEFAULT_PROFILE, Engine, Error, Job, Pool, Poster, Priority, State, Submission, Worker, engine::Filter};
 
 /// Longest key for repeating a call.
 const MAX_REQUEST_ID_BYTES: usize = 200;
@@ -20,13 +20,14 @@ const MAX_REQUEST_ID_BYTES: usize = 200;
 #[derive(Debug, Clone)]
 pub struct Handler {
     engine: Engine,
+    worker: Worker,
 }
 
 impl Handler {
-    /// Handlers of this engine.
+    /// Handlers of this engine; posters are made by `worker`.
     #[must_use]
-    pub const fn new(engine: Engine) -> Self {
-        Self { engine }
+    pub const fn new(engine: Engine, worker: Worker) -> Self {
+        Self { engine, worker }
     }
 
     async fn encode(&self, job: Job) -> Result<Option<pb::Job>, Error> {
@@ -103,6 +104,14 @@ impl TranscoderService for Handler {
         let caller = Caller::of(&request)?;
         let job = self.engine.cancel(&caller, &job_id(&request.into_inner().job_id)?).await?;
         Ok(Response::new(pb::CancelJobResponse { job: self.encode(job).await? }))
+    }
+
+    async fn make_poster(&self, request: Request<pb::MakePosterRequest>) -> Result<Response<pb::MakePosterResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let body = request.into_inner();
+        let poster = self.worker.make_poster(&caller, &content_id(&body.content_id)?, body.at_ms).await?;
+        let Poster { version, at_ms, size_bytes } = poster;
+        Ok(Response::new(pb::MakePosterResponse { version, at_ms, size_bytes }))
     }
 
     async fn get_pool_metrics(

@@ -14,7 +14,7 @@ mod settings;
 mod worker;
 
 pub use config::Config;
-pub use engine::{Claim, Engine, Job, Line, NewSegment, Pool, Priority, State, Submission};
+pub use engine::{Claim, Engine, Frame, Job, Line, NewSegment, Pool, Poster, Priority, State, Submission};
 pub use error::Error;
 pub use grpc::Handler;
 pub use metrics::Metrics;

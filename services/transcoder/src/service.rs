@@ -40,7 +40,7 @@ impl streamgate_runtime::App for App {
         let (readiness, sweeper) = (worker.clone(), engine.clone());
         let (stop, sweep_stop) = (boot.stop.clone(), boot.stop.clone());
         Ok(Service::new()
-            .grpc(TranscoderServiceServer::new(Handler::new(engine.clone())))
+            .grpc(TranscoderServiceServer::new(Handler::new(engine.clone(), worker.clone())))
             .events(bus.hears(Arc::new(engine)), boot.stop)
             .ready_check("encoder", move || {
                 let worker = readiness.clone();

@@ -1,8 +1,9 @@
-//! Runs jobs: as many at once as configured, each in a child process of its own.
+//! Runs jobs: as many at once as configured, each in a child process of its own. Posters on request are made beside them.
 
 mod attempt;
 mod child;
 mod files;
+mod poster;
 mod verdict;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Claim, Config, Engine, Error};
@@ -27,7 +28,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// Name of the encoder program.
 const ENCODER: &str = "streamgate-encoder";
 
-/// Takes jobs from the queue and runs them. Cheap to clone.
+/// Takes jobs from the queue and runs them, and makes posters. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Worker(Arc<Inner>);
 
@@ -40,6 +41,8 @@ struct Inner {
     scratch: PathBuf,
     registry: PathBuf,
     readiness: Mutex<Result<PathBuf, String>>,
+    /// Turns of posters.
+    posters: Semaphore,
 }
 
 impl Worker {
@@ -49,7 +52,8 @@ impl Worker {
         let owner = uuid::Uuid::new_v4().simple().to_string();
         let (scratch, registry) = (data_dir.join("scratch"), data_dir.join("cache").join("gst-registry.bin"));
         let readiness = Mutex::new(Err("the encoder is being checked".to_owned()));
-        Self(Arc::new(Inner { engine, config, owner, scratch, registry, readiness }))
+        let posters = Semaphore::new(poster::AT_ONCE);
+        Self(Arc::new(Inner { engine, config, owner, scratch, registry, readiness, posters }))
     }
 
     /// Whether jobs can be run; a sentence otherwise.
@@ -65,6 +69,10 @@ impl Worker {
     /// # Errors
     /// The database's, when it can't be asked for work.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+        if self.readiness().is_err() {
+            // Before that nobody makes a poster: what lies there was left by a process that died.
+            let _ = tokio::fs::remove_dir_all(poster::scratch(&self.0)).await;
+        }
         let Some(encoder) = self.find_ready_encoder(&stop).await else { return Ok(()) };
         let mut running = JoinSet::new();
         let mut reported: Option<Instant> = None;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rig::{Rig, caller, operator};
 use streamgate_core::{ErrorKind, Failure};
 use streamgate_proto::streamgate::transcoder::v1::{
-    CancelJobRequest, GetJobRequest, GetPresentationRequest, JobState, ListJobsRequest, SubmitJobRequest,
+    CancelJobRequest, GetJobRequest, GetPresentationRequest, JobState, ListJobsRequest, MakePosterRequest, SubmitJobRequest,
     transcoder_service_server::TranscoderService as _,
 };
 use streamgate_store::{BlobKey, EventHandler as _};
@@ -186,8 +186,14 @@ async fn the_real_encoder_makes_a_playable_ladder() {
     assert_eq!(sizes, [("v720", 1280, 720), ("v480", 852, 480), ("v360", 640, 360)]);
     assert!(presentation.video.iter().all(|v| v.codecs.starts_with("avc1.") && v.track.as_ref().unwrap().segments.len() == 3));
     assert_eq!(presentation.audio.unwrap().codecs, "mp4a.40.2");
-    assert!(presentation.poster.is_some());
     assert_eq!(presentation.source_duration_ms, 5312);
+    let first = rig.media(&content, &presentation.poster.unwrap().path).await.unwrap();
+    let wanted = MakePosterRequest { content_id: content.clone(), at_ms: 4_500 };
+    rig.handler.make_poster(caller("owner", wanted)).await.unwrap();
+    let chosen = rig.presentation(&content, 0).await.unwrap().poster.unwrap();
+    let other = rig.media(&content, &chosen.path).await.unwrap();
+    assert_eq!(&other[..3], [0xff, 0xd8, 0xff]);
+    assert_ne!(first, other);
 }
 
 streamgate_testkit::on_both_engines! {

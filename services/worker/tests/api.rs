@@ -15,7 +15,10 @@ use streamgate_proto::streamgate::worker::v1::{self as pb, job_params::Kind, wor
 use streamgate_worker::{
     Config, Handler, Metrics,
     engine::{Runner, Scheduler, Work},
-    jobs::{JobError, JobType, Purge, PurgeTitles, Registry, Sweep, SweepUploads, Verified, Verify, VerifyObjects},
+    jobs::{
+        JobError, JobType, MakePoster, Purge, PurgeTitles, Registry, Sweep, SweepUploads, Thumbnails, Verified, Verify,
+        VerifyObjects,
+    },
 };
 use support::{Fixture, Scripted, asked};
 use tokio_util::sync::CancellationToken;
@@ -218,6 +221,42 @@ async fn a_check_of_objects_goes_to_the_end_and_names_what_is_damaged() {
     assert_eq!(some.run(&Work::of(Some(params(7)))).await, Ok("checked 7 objects: all are what came".to_owned()));
     assert!(some.check(Some(&params(2_000_000))).is_err() && some.check(Some(&params(7))).is_ok());
     assert!(some.check(Some(&Kind::Notify(pb::NotifyParams::default()))).is_err());
+}
+
+const TITLE: &str = "cnt_00000000000000000000000000000001";
+
+/// Gives one answer, for one frame of one title.
+struct Posters(Result<u64, Failure>);
+
+#[async_trait]
+impl MakePoster for Posters {
+    async fn make_poster(&self, content_id: &str, at_ms: u64) -> Result<u64, Failure> {
+        assert_eq!((content_id, at_ms), (TITLE, 1_500));
+        self.0.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_thumbnail_is_tried_again_after_trouble_and_given_up_when_it_is_refused() {
+    let params = |content_id: &str| Kind::Thumbnails(pb::ThumbnailsParams { content_id: content_id.to_owned(), at_ms: 1_500 });
+    let work = Work::of(Some(params(TITLE)));
+    let made = Thumbnails::new(Posters(Ok(9_000))).run(&work).await;
+    assert_eq!(made, Ok("made a poster of 9000 bytes of the frame at 1500 ms".to_owned()));
+    let failed = async |kind| Thumbnails::new(Posters(Err(Failure::new(kind, "word", "words")))).run(&work).await.unwrap_err();
+    let words = || "the transcoder service said: words (word)".to_owned();
+    for kind in [ErrorKind::Unavailable, ErrorKind::ResourceExhausted, ErrorKind::DeadlineExceeded, ErrorKind::Aborted] {
+        assert_eq!(failed(kind).await, JobError::Retry(words()), "{kind:?}");
+    }
+    for kind in [ErrorKind::NotFound, ErrorKind::FailedPrecondition, ErrorKind::InvalidArgument] {
+        assert_eq!(failed(kind).await, JobError::Hopeless(words()), "{kind:?}");
+    }
+
+    let job = Thumbnails::new(Posters(Ok(0)));
+    assert!(job.check(Some(&params(TITLE))).is_ok() && job.every().is_none());
+    assert_eq!(job.check(Some(&params("cnt_1"))).unwrap_err().fields[0].field, "params.thumbnails.content_id");
+    for other in [None, Some(&Kind::Notify(pb::NotifyParams::default()))] {
+        assert_eq!(job.check(other).unwrap_err().fields[0].field, "params.thumbnails");
+    }
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use crate::{
 
 /// Segments never change, so a viewer's own cache may keep them. No shared cache may: they are gated.
 const KEEP: &str = "private, max-age=31536000, immutable";
-/// Playlists grow and carry tokens: they are asked for again each time.
+/// Playlists grow and carry tokens, and posters are replaced: they are asked for again each time.
 const ASK_AGAIN: &str = "private, no-cache";
 
 /// Answers requests for media.

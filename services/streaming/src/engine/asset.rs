@@ -1,6 +1,6 @@
 //! Playlists, manifests, segments and side assets of a title.
 
-use std::{borrow::Cow, ops::Range, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
@@ -22,6 +22,8 @@ use crate::{Error, Result};
 
 /// Bytes of one message to the caller.
 const MOST_CHUNK_BYTES: usize = 256 * 1024;
+/// Who has chosen another poster sees it after so long.
+const POSTER_AGE: Duration = Duration::from_millis(500);
 
 /// What a caller wants to read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -128,13 +130,29 @@ impl Engine {
         // Only now, so that nobody learns which names exist without a session.
         let path = path.ok_or(Error::UnknownAsset)?;
         let content_id = &pass.live.opened().content_id;
+        if path.name == PublicName::Poster {
+            return self.poster(path, content_id, request, &pass).await;
+        }
         let seen = self.presentations.get(content_id, path.version).await?;
         let token = pass.carried.as_ref().map(|token| format!("token={token}"));
         let whole = match self.playlist(&seen, path, &playback_id, token.as_deref(), &request.choice)? {
             Some(playlist) => playlist,
             None => stored(&seen, path, content_id)?,
         };
-        self.answer(whole, request, pass).await
+        self.answer(whole, request, &pass).await
+    }
+
+    /// The poster. Of all stored files it alone may be replaced, even in a whole title.
+    async fn poster(&self, path: PublicPath<'_>, content_id: &str, request: &AssetRequest, pass: &Pass) -> Result<Asset> {
+        let seen = self.presentations.get_within(POSTER_AGE, content_id, path.version).await?;
+        match self.answer(stored(&seen, path, content_id)?, request, pass).await {
+            // Another has taken its place a moment ago.
+            Err(Error::UnknownAsset) => {
+                let seen = self.presentations.get_within(Duration::ZERO, content_id, path.version).await?;
+                self.answer(stored(&seen, path, content_id)?, request, pass).await
+            }
+            answer => answer,
+        }
     }
 
     /// The playback id that is meant: the one that is named, or one of the title that is named.
@@ -210,7 +228,7 @@ impl Engine {
         Ok(Some(Whole { content_type, etag, size_bytes, immutable: false, is_media: false, source: Source::Text(text) }))
     }
 
-    async fn answer(&self, whole: Whole, request: &AssetRequest, pass: Pass) -> Result<Asset> {
+    async fn answer(&self, whole: Whole, request: &AssetRequest, pass: &Pass) -> Result<Asset> {
         let mut header = Header {
             content_type: whole.content_type,
             size_bytes: whole.size_bytes,
@@ -218,7 +236,7 @@ impl Engine {
             partial: false,
             not_modified: is_known(&whole.etag, &request.if_none_match),
             immutable: whole.immutable,
-            new_token: pass.new_token,
+            new_token: pass.new_token.clone(),
             etag: whole.etag,
         };
         if header.not_modified {
@@ -271,13 +289,14 @@ fn manifest(seen: &Seen, offered: &Presentation, links: &Links<'_>, choice: &Cho
 fn stored(seen: &Seen, path: PublicPath<'_>, content_id: &str) -> Result<Whole> {
     let file = find_file(&seen.presentation, path.name).ok_or(Error::UnknownAsset)?;
     let key = BlobKey::new(format!("media/{content_id}/{}", file.path)).map_err(Error::store("name a stored segment"))?;
+    let is_media = path.name != PublicName::Poster;
     Ok(Whole {
         content_type: file.content_type,
         etag: format!("\"{}-{}\"", &hex::encode(Sha256::digest(file.path))[..24], file.size_bytes),
         size_bytes: file.size_bytes,
         // Without a version, the same path means another file once the title is made again.
-        immutable: path.version.is_some(),
-        is_media: !matches!(path.name, PublicName::Poster),
+        immutable: path.version.is_some() && is_media,
+        is_media,
         source: Source::Blob(key),
     })
 }

@@ -67,22 +67,30 @@ impl PresentationCache {
     /// # Errors
     /// `NotReady` when nothing was, `UnknownAsset` when there is no such version, `Neighbour` when that can't be told.
     pub async fn get(&self, content_id: &str, version: Option<u32>) -> Result<Arc<Seen>> {
-        let played = self.one(content_id, content_id, 0).await;
+        self.get_within(Duration::MAX, content_id, version).await
+    }
+
+    /// The same, as it was told not longer ago than `age`.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn get_within(&self, age: Duration, content_id: &str, version: Option<u32>) -> Result<Arc<Seen>> {
+        let played = self.one(age, content_id, content_id, 0).await;
         let Some(version) = version else { return played?.ok_or(Error::NotReady) };
         // Nearly everybody is at the version that is played now.
         match played {
             Ok(Some(seen)) if seen.presentation.version == version => Ok(seen),
-            _ => self.one(&format!("{content_id}/{version}"), content_id, version).await?.ok_or(Error::UnknownAsset),
+            _ => self.one(age, &format!("{content_id}/{version}"), content_id, version).await?.ok_or(Error::UnknownAsset),
         }
     }
 
-    async fn one(&self, key: &str, content_id: &str, version: u32) -> Result<Option<Arc<Seen>>> {
+    async fn one(&self, age: Duration, key: &str, content_id: &str, version: u32) -> Result<Option<Arc<Seen>>> {
         let slot = self.slots.get_with_by_ref(key, async { Arc::default() }).await;
-        if let Some(known) = self.fresh(&slot) {
+        if let Some(known) = self.fresh(age, &slot) {
             return Ok(known);
         }
         let _one_question = slot.asking.lock().await;
-        if let Some(known) = self.fresh(&slot) {
+        if let Some(known) = self.fresh(age, &slot) {
             return Ok(known);
         }
         let newest = self.ask(&slot, content_id, version).await?;
@@ -112,12 +120,12 @@ impl PresentationCache {
     }
 
     /// The answer in memory, if it is new enough.
-    fn fresh(&self, slot: &Slot) -> Option<Option<Arc<Seen>>> {
+    fn fresh(&self, age: Duration, slot: &Slot) -> Option<Option<Arc<Seen>>> {
         let newest = slot.newest.read().unwrap_or_else(PoisonError::into_inner);
         let (asked, seen) = newest.as_ref()?;
         let whole = seen.as_ref().is_some_and(|seen| seen.presentation.complete);
         let limit = if whole { self.whole_fresh } else { self.growing_fresh };
-        (asked.elapsed() < limit).then(|| seen.clone())
+        (asked.elapsed() < limit.min(age)).then(|| seen.clone())
     }
 }
 

@@ -271,6 +271,17 @@ impl Fixture {
         *self.world.made_before.lock().unwrap() = Some(before);
     }
 
+    /// Another poster of 40 bytes takes the place of the one before, whose file goes.
+    pub async fn replace_poster(&self) {
+        let before = self.world.made.lock().unwrap().clone().unwrap();
+        let key = |path: &str| BlobKey::new(format!("media/{}/{path}", self.content_id)).unwrap();
+        let other = Asset { path: "job_1/poster-2000-1.jpg".into(), size_bytes: 40 };
+        self.blobs.put(&key(&other.path), streamgate_store::bytes(pattern(40))).await.unwrap();
+        self.blobs.delete(&key(&before.poster.as_ref().unwrap().path)).await.unwrap();
+        let after = Presentation { revision: before.revision + 1, poster: Some(other), ..before };
+        *self.world.made.lock().unwrap() = Some(after);
+    }
+
     /// The same service in another process, over the same rows.
     pub fn replica(&self) -> Handler {
         Handler::new(self.replica_engine())

@@ -40,6 +40,17 @@ enum Command {
         #[arg(long)]
         resume_from: Option<u32>,
     },
+    /// Makes a JPEG in the folder OUTPUT of one frame of INPUT, a segment behind its init segment, and reports in JSON lines.
+    Poster {
+        #[command(flatten)]
+        places: Places,
+        /// Milliseconds after the first frame; the frame that is shown then is taken.
+        #[arg(long)]
+        at_ms: u64,
+        /// What may be used, as JSON; what is left out has its default.
+        #[arg(long, default_value = "{}")]
+        limits: String,
+    },
     /// Says whether every GStreamer element is installed, and builds the plugin registry.
     Check,
     /// Enters the sandbox and reports, in JSON, what can still be reached from inside.
@@ -63,6 +74,7 @@ struct Places {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Encode { places, spec, resume_from } => start::encode(&places, &spec, resume_from),
+        Command::Poster { places, at_ms, limits } => start::poster(&places, at_ms, &limits),
         Command::Check => check::run(),
         Command::Confine { places } => start::confine(&places),
     }

@@ -174,7 +174,8 @@ fn follow(pipeline: &gst::Pipeline, run: &Arc<Run>) -> Result<(), Refusal> {
     }
 }
 
-fn first_error(bus: &gst::Bus) -> Option<Refusal> {
+/// The error that was told first, if there was any.
+pub fn first_error(bus: &gst::Bus) -> Option<Refusal> {
     let message = bus.pop_filtered(&[gst::MessageType::Error])?;
     match message.view() {
         gst::MessageView::Error(error) => Some(Refusal::of_gst(&error.error())),

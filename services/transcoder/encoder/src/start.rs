@@ -1,4 +1,4 @@
-//! The two commands that enter the sandbox.
+//! The commands that enter the sandbox.
 
 #![allow(clippy::disallowed_methods, reason = "a program of its own, without the runtime; GStreamer is steered by environment")]
 
@@ -12,7 +12,7 @@ use std::{
 
 use streamgate_media::encoder_protocol::{EncodeSpec, Limits};
 
-use crate::{Places, output::Output, pipeline, refusal::Refusal, sandbox};
+use crate::{Places, output::Output, pipeline, poster, refusal::Refusal, sandbox};
 
 /// GStreamer's list of plugins.
 const REGISTRY: &str = "GST_REGISTRY";
@@ -30,6 +30,18 @@ pub fn encode(places: &Places, spec: &str, resume_from: Option<u32>) -> ExitCode
     }
     spec.resume_from = spec.resume_from.max(1);
     match confined(places, &spec.limits).and_then(|places| pipeline::run(&places, &spec)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refusal) => refuse(places, &refusal),
+    }
+}
+
+/// The `poster` command.
+pub fn poster(places: &Places, at_ms: u64, limits: &str) -> ExitCode {
+    let limits = match serde_json::from_str::<Limits>(limits) {
+        Ok(limits) => limits,
+        Err(error) => return refuse(places, &Refusal::internal(format!("read the encoder's limits: {error}"))),
+    };
+    match confined(places, &limits).and_then(|places| poster::run(&places, at_ms, &limits)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(refusal) => refuse(places, &refusal),
     }

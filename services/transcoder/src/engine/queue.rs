@@ -126,8 +126,11 @@ impl Engine {
     pub async fn succeed(&self, claim: &Claim, duration_ms: u64, partial: bool) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
         let duration = i64::try_from(duration_ms).unwrap_or(i64::MAX);
+        // From now on this version is played instead of another, which may have been given other posters meanwhile: who asks
+        // for what is newer than a revision must not take one for the other.
         let done = sqlx::query(
-            "UPDATE jobs SET state = 'succeeded', ended_ms = $1, duration_ms = $2, made_ms = $3, partial = $4, revision = revision + 1, \
+            "UPDATE jobs SET state = 'succeeded', ended_ms = $1, duration_ms = $2, made_ms = $3, partial = $4, \
+             revision = 1 + (SELECT MAX(revision) FROM jobs WHERE content_id = $7), \
              lease_owner = '', lease_until_ms = 0 WHERE job_id = $5 AND fence = $6 AND state = 'running'",
         )
         .bind(now_ms())
@@ -136,6 +139,7 @@ impl Engine {
         .bind(i64::from(partial))
         .bind(&claim.job.job_id)
         .bind(claim.fence())
+        .bind(&claim.job.content_id)
         .execute(&mut *tx)
         .await?;
         if done.rows_affected() != 1 {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Inner,
-    child::{Child, Line},
+    child::{Child, Line, Task},
     files,
     verdict::Verdict,
 };
@@ -90,7 +90,7 @@ impl Attempt<'_> {
             Err(error) => return Err(error),
         };
         let spec = self.inner.config.spec(settings, self.resume_from, job.poster_path.is_empty());
-        let mut child = Child::start(encoder, &self.inner.registry, &source, &self.folder, &spec)?;
+        let mut child = Child::start(encoder, &self.inner.registry, &source, &self.folder, Task::Encode(&spec))?;
         self.follow(&mut child).await
     }
 

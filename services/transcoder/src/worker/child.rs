@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use streamgate_media::encoder_protocol::{EncodeSpec, Report};
+use streamgate_media::encoder_protocol::{EncodeSpec, Limits, Report};
 use tokio::sync::mpsc;
 
 use crate::Error;
@@ -26,6 +26,28 @@ const WAITING_LINES: usize = 64;
 const REAP: Duration = Duration::from_millis(5);
 /// What the child keeps of this process's environment: no secret is among it.
 const KEPT: [&str; 6] = ["PATH", "LD_LIBRARY_PATH", "GST_PLUGIN_PATH", "GST_PLUGIN_SYSTEM_PATH", "GST_PLUGIN_PATH_1_0", "LANG"];
+
+/// What a child shall make.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Task<'a> {
+    /// A ladder.
+    Encode(&'a EncodeSpec),
+    /// A picture of the frame that is shown so long after the first.
+    Poster { at_ms: u64, limits: &'a Limits },
+}
+
+impl Task<'_> {
+    /// The command, and its flags beside those of all.
+    fn words(self) -> Result<(&'static str, Vec<String>), serde_json::Error> {
+        Ok(match self {
+            Self::Encode(spec) => ("encode", vec!["--spec".to_owned(), serde_json::to_string(spec)?]),
+            Self::Poster { at_ms, limits } => {
+                let limits = serde_json::to_string(limits)?;
+                ("poster", vec!["--at-ms".to_owned(), at_ms.to_string(), "--limits".to_owned(), limits])
+            }
+        })
+    }
+}
 
 /// What comes from a child.
 #[derive(Debug)]
@@ -57,10 +79,10 @@ pub(super) struct Child {
 impl Child {
     /// Starts the encoder.
     #[allow(clippy::disallowed_methods, reason = "a child's search paths come from this process, not from configuration")]
-    pub(super) fn start(encoder: &Path, registry: &Path, input: &Path, output: &Path, spec: &EncodeSpec) -> Result<Self, Error> {
-        let spec = serde_json::to_string(spec).map_err(|error| Error::Nonsense(error.to_string()))?;
+    pub(super) fn start(encoder: &Path, registry: &Path, input: &Path, output: &Path, task: Task<'_>) -> Result<Self, Error> {
+        let (name, flags) = task.words().map_err(|error| Error::Nonsense(error.to_string()))?;
         let mut command = Command::new(encoder);
-        command.arg("encode").arg("--input").arg(input).arg("--output").arg(output).arg("--spec").arg(spec);
+        command.arg(name).arg("--input").arg(input).arg("--output").arg(output).args(flags);
         command.env_clear().envs(KEPT.iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value))));
         command.env("GST_REGISTRY", registry).env("GST_REGISTRY_UPDATE", "no").env("GST_REGISTRY_FORK", "no");
         // Each arena reserves address space, which is what the memory limit counts.

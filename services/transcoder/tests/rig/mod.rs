@@ -18,7 +18,7 @@ use streamgate_proto::streamgate::{
         GetJobRequest, GetPresentationRequest, Job, JobState, SubmitJobRequest, transcoder_service_server::TranscoderService as _,
     },
 };
-use streamgate_store::{BlobKey, BlobStore, Database, EventHandler as _, Outbox, PostgresServer, bytes, open_blobs};
+use streamgate_store::{BlobKey, BlobStore, Database, EventHandler as _, Outbox, PostgresServer, bytes, collect, open_blobs};
 use streamgate_testkit::rows::OnServer;
 use streamgate_transcoder::{Claim, Config, Engine, Handler, MIGRATIONS, Metrics, Worker};
 use tempfile::TempDir;
@@ -33,6 +33,11 @@ const BOUND: Duration = Duration::from_secs(60);
 const SCRIPT: &str = r#"#!/bin/bash
 [ "$1" = check ] && exit 0
 here=$(dirname "$0"); out=$5; spec=$7
+if [ "$1" = poster ]; then
+  [ -e "$here/blind" ] && { echo '{"type":"error","reason":"damaged","detail":"a sentence"}'; exit 2; }
+  { printf 'at %s of ' "$7"; cat "$3"; } >"$out/poster.jpg"
+  echo '{"type":"poster","file":"poster.jpg","size_bytes":1}'; echo '{"type":"done","duration_ms":0,"partial":false}'; exit 0
+fi
 from=$(sed 's/.*"resume_from":\([0-9]*\).*/\1/' <<<"$spec")
 echo $$ >"$here/pid"
 turn=$(($(cat "$here/turn" 2>/dev/null || echo 0) + 1)); echo $turn >"$here/turn"
@@ -44,6 +49,9 @@ while read -r step a b; do
     probed) echo '{"type":"probed","duration_ms":4000,"width":640,"height":360,"frame_rate":{"num":25,"den":1},"has_video":true,"has_audio":false,"tracks":["'"$a"'"]}';;
     rendition) mkdir -p "$out/$a"; echo init >"$out/$a/init.mp4"
       echo '{"type":"rendition","name":"'"$a"'","media":{"kind":"video","width":640,"height":360,"frame_rate":{"num":25,"den":1}},"codecs":"avc1.64001e","timescale":1000,"init_file":"'"$a"'/init.mp4","init_size_bytes":5}';;
+    sound) mkdir -p "$out/$a"; echo init >"$out/$a/init.mp4"
+      echo '{"type":"rendition","name":"'"$a"'","media":{"kind":"audio","sample_rate_hz":48000,"channels":2,"language":""},"codecs":"mp4a.40.2","timescale":1000,"init_file":"'"$a"'/init.mp4","init_size_bytes":5}';;
+    poster) echo first >"$out/poster.jpg"; echo '{"type":"poster","file":"poster.jpg","size_bytes":6}';;
     segment) file=$(printf '%s/%05d.m4s' "$a" "$b"); echo "segment $b" >"$out/$file"
       echo '{"type":"segment","rendition":"'"$a"'","number":'"$b"',"start":'$(((b-1)*2000))',"duration":2000,"file":"'"$file"'","size_bytes":10}';;
     steal) echo '{"type":"segment","rendition":"'"$a"'","number":1,"start":0,"duration":2000,"file":"'"$b"'","size_bytes":10}';;
@@ -123,15 +131,21 @@ impl Rig {
         let blobs = open_blobs(&folder.path().join("blobs")).unwrap();
         let config = Config { heartbeat_ms: 200, lease_ms: 2_000, ..Config::default() };
         let engine = Engine::new(db.clone(), outbox, Arc::clone(&blobs), Metrics::default(), &config);
-        Self { handler: Handler::new(engine.clone()), engine, db, blobs, folder, config, worker: None }
+        let idle = Worker::new(engine.clone(), config.clone(), folder.path());
+        Self { handler: Handler::new(engine.clone(), idle), engine, db, blobs, folder, config, worker: None }
     }
 
     pub fn start_worker(&mut self) {
         let stop = CancellationToken::new();
-        let worker = Worker::new(self.engine.clone(), self.config.clone(), self.folder.path());
+        let worker = self.idle_worker();
+        self.handler = Handler::new(self.engine.clone(), worker.clone());
         let token = stop.clone();
         let task = tokio::spawn(async move { worker.run(token).await.unwrap() });
         self.worker = Some((task, stop));
+    }
+
+    fn idle_worker(&self) -> Worker {
+        Worker::new(self.engine.clone(), self.config.clone(), self.folder.path())
     }
 
     pub async fn stop_worker(&mut self) {
@@ -145,7 +159,7 @@ impl Rig {
         self.config = Config { max_queued, keep_superseded_hours: 0, ..self.config.clone() };
         let outbox = Outbox::new(ServiceName::Transcoder);
         self.engine = Engine::new(self.db.clone(), outbox, Arc::clone(&self.blobs), Metrics::default(), &self.config);
-        self.handler = Handler::new(self.engine.clone());
+        self.handler = Handler::new(self.engine.clone(), self.idle_worker());
     }
 
     /// The same service in another process, over the same rows.
@@ -157,6 +171,18 @@ impl Rig {
     /// What the encoder does from now on.
     pub fn set_part(&self, part: &str) {
         std::fs::write(self.folder.path().join("part"), part).unwrap();
+    }
+
+    /// From now on the encoder can decode no frame.
+    pub fn go_blind(&self) {
+        std::fs::write(self.folder.path().join("blind"), "").unwrap();
+    }
+
+    /// What is stored below a title's media.
+    pub async fn media(&self, content: &str, path: &str) -> Option<Vec<u8>> {
+        let key = BlobKey::new(format!("media/{content}/{path}")).unwrap();
+        let body = self.blobs.read(&key, None).await.ok()?;
+        Some(collect(body, 1 << 20).await.unwrap().to_vec())
     }
 
     pub async fn submit(&self, owner: &str, wanted: SubmitJobRequest) -> Result<Job, tonic::Status> {

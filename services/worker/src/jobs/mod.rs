@@ -4,6 +4,7 @@ mod deliver_webhook;
 mod notify;
 mod purge_titles;
 mod sweep_uploads;
+mod thumbnails;
 mod verify_objects;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
@@ -23,6 +24,7 @@ pub use deliver_webhook::DeliverWebhook;
 pub use notify::{Notify, Relay};
 pub use purge_titles::{Purge, PurgeTitles};
 pub use sweep_uploads::{Sweep, SweepUploads};
+pub use thumbnails::{MakePoster, Thumbnails};
 pub use verify_objects::{Verified, Verify, VerifyObjects};
 
 /// A kind of work. An attempt may be cut short at any await, and the same job may be tried again:
@@ -98,6 +100,7 @@ impl Registry {
             .with(SweepUploads::new(mesh.clone(), seconds(config.sweep_interval_seconds)))
             .with(PurgeTitles::new(mesh.clone(), seconds(config.purge_interval_seconds)))
             .with(VerifyObjects::new(mesh.clone(), seconds(config.verify_interval_seconds)))
+            .with(Thumbnails::new(mesh.clone()))
             .with(DeliverWebhook::new(webhooks.clone()))
             .with(Notify::new(Relay::new(&config.notify_url, &config.notify_token)?)))
     }

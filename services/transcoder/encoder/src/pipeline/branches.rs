@@ -18,7 +18,7 @@ use streamgate_media::{
 use super::Run;
 use crate::{
     audio::{AudioTrackWriter, CHANNELS, Grid, SAMPLE_RATE},
-    poster,
+    poster::{self, JPEG},
     probe::{self, Picture, Plan},
     refusal::Refusal,
     video::VideoTrackWriter,
@@ -153,7 +153,7 @@ fn video_description(picture: &Picture, spec: &EncodeSpec, gop: u32) -> String {
     if spec.poster {
         let _ = write!(
             text,
-            " t{last}. ! valve name=poster-gate drop=true drop-mode=forward-sticky-events ! jpegenc quality=80 \
+            " t{last}. ! valve name=poster-gate drop=true drop-mode=forward-sticky-events ! {JPEG} \
              ! appsink name=poster sync=false async=false"
         );
     }
