@@ -34,6 +34,12 @@ use crate::{Metrics, tasks::panic_text};
 /// Upper bounds of the latency histogram, in seconds.
 const LATENCY_BUCKETS: [f64; 11] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
+/// Label of questions that only look at a service, many a minute and without end: among calls, they would hide how those fare.
+const PROBE: &str = "probe";
+/// Where they are asked over HTTP, and over gRPC: reflection is open for as long as somebody looks.
+const PROBED_PATHS: [&str; 3] = ["/health", "/ready", "/metrics"];
+const PROBED_CONTRACTS: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
+
 /// What a request speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
@@ -54,7 +60,7 @@ impl Protocol {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
-    /// Path of the RPC, or the HTTP method: never a path that callers choose.
+    /// Path of the RPC, or the HTTP method, or that it is a probe: never a path that callers choose.
     method: &'static str,
     /// gRPC code or HTTP status.
     code: u16,
@@ -170,11 +176,17 @@ fn panicked(protocol: Protocol, span: &Span, panic: &(dyn std::any::Any + Send))
 
 /// A label from a closed set.
 fn method_label(protocol: Protocol, request: &Request<Body>) -> &'static str {
+    let path = request.uri().path();
     if protocol == Protocol::Http {
+        if PROBED_PATHS.contains(&path) {
+            return PROBE;
+        }
         let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
         return known.into_iter().find(|method| *method == request.method().as_str()).unwrap_or("other");
     }
-    let path = request.uri().path();
+    if PROBED_CONTRACTS.iter().any(|contract| path.starts_with(contract)) {
+        return PROBE;
+    }
     METHOD_ACCESS.binary_search_by(|(known, _)| (*known).cmp(path)).map_or("other", |row| METHOD_ACCESS[row].0)
 }
 
@@ -275,5 +287,25 @@ impl Drop for Noted {
         // An empty body is never polled, and trailers may be the last frame that is.
         let complete = http_body::Body::is_end_stream(&self.body) || self.note.as_ref().is_some_and(|note| note.code.is_some());
         self.finish(complete);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_only_looks_is_told_from_who_calls() {
+        let of = |protocol, path: &str| method_label(protocol, &Request::builder().uri(path).body(Body::empty()).unwrap());
+        for path in ["/health", "/ready?verbose", "/metrics"] {
+            assert_eq!(of(Protocol::Http, path), "probe");
+        }
+        for path in ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"] {
+            assert_eq!((of(Protocol::Grpc, path), of(Protocol::GrpcWeb, path)), ("probe", "probe"));
+        }
+        assert_eq!(of(Protocol::Grpc, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"), "probe");
+        assert_eq!(of(Protocol::Http, "/api/v1/health"), "GET");
+        let login = "/streamgate.auth.v1.AuthService/Login";
+        assert_eq!((of(Protocol::Grpc, login), of(Protocol::Grpc, "/metrics")), (login, "other"));
     }
 }

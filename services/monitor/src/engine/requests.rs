@@ -17,6 +17,9 @@ const WINDOW_MS: i64 = 60_000;
 /// gRPC codes that are our fault: deadline exceeded, unknown, internal, unavailable, data loss.
 const RPC_ERRORS: [&str; 5] = ["2", "4", "13", "14", "15"];
 
+/// Label of questions for health and metrics. The monitor asks more of them than most services get calls.
+const PROBE: &str = "probe";
+
 /// Streams last as long as their callers like; their time says nothing.
 static STREAMS: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default().file;
@@ -58,6 +61,9 @@ impl Totals {
         let mut totals = Self { at_ms, ..Self::default() };
         for sample in samples {
             let label = |name: &str| sample.labels.get(name).map_or("", String::as_str);
+            if label("method") == PROBE {
+                continue;
+            }
             match sample.name.as_str() {
                 "streamgate_rpc_handled_total" => {
                     totals.count += sample.value;
@@ -169,6 +175,7 @@ mod tests {
         let method = "/streamgate.auth.v1.AuthService/Login";
         let stream = "/streamgate.streaming.v1.StreamingService/ReadAsset";
         let all = ok + internal;
+        let probes = probes(all);
         parse(&format!(
             "streamgate_rpc_handled_total{{method=\"{method}\",code=\"0\"}} {ok}\n\
              streamgate_rpc_handled_total{{method=\"{method}\",code=\"13\"}} {internal}\n\
@@ -176,10 +183,20 @@ mod tests {
              streamgate_rpc_seconds_bucket{{method=\"{method}\",code=\"0\",le=\"0.1\"}} {fast}\n\
              streamgate_rpc_seconds_bucket{{method=\"{method}\",code=\"0\",le=\"1.0\"}} {all}\n\
              streamgate_rpc_seconds_bucket{{method=\"{method}\",code=\"0\",le=\"+Inf\"}} {all}\n\
-             streamgate_rpc_seconds_bucket{{method=\"{stream}\",code=\"0\",le=\"+Inf\"}} 9999\n",
+             streamgate_rpc_seconds_bucket{{method=\"{stream}\",code=\"0\",le=\"+Inf\"}} 9999\n{probes}",
             fast = all - slow
         ))
         .samples
+    }
+
+    /// What was asked of it besides, more and more of it: all slow, and all answered with an error.
+    fn probes(count: u32) -> String {
+        format!(
+            "streamgate_rpc_handled_total{{method=\"probe\",code=\"14\"}} {count}\n\
+             streamgate_http_handled_total{{method=\"probe\",code=\"503\"}} {count}\n\
+             streamgate_rpc_seconds_bucket{{method=\"probe\",code=\"14\",le=\"1.0\"}} 0\n\
+             streamgate_rpc_seconds_bucket{{method=\"probe\",code=\"14\",le=\"+Inf\"}} {count}\n"
+        )
     }
 
     fn window(readings: &[(Vec<Sample>, i64)]) -> Option<Requests> {
@@ -196,6 +213,13 @@ mod tests {
         assert_eq!(requests, Requests { window_ms: 10_000, count: 100, errors: 10, p95_seconds: 0.1 });
         let slow = window(&[(reading(100, 0, 0), 0), (reading(200, 0, 50), 10_000)]).unwrap();
         assert!((slow.p95_seconds - 1.0).abs() < f64::EPSILON, "streams are not counted: {slow:?}");
+    }
+
+    #[test]
+    fn a_service_that_is_only_probed_has_answered_nothing() {
+        let readings = [0, 500].map(|count: u32| (parse(&probes(count)).samples, i64::from(count)));
+        let requests = window(&readings).unwrap();
+        assert_eq!((requests.count, requests.errors, requests.p95_seconds), (0, 0, 0.0));
     }
 
     #[test]
