@@ -58,7 +58,8 @@ fn the_frame_that_is_shown_at_a_time_is_taken_to_the_frame() {
     // White from the middle of the second segment on.
     let pictures = "color=black:s=640x360:r=25,drawbox=c=white:t=fill:enable='gte(t,2.999)'";
     ffmpeg(&["-f", "lavfi", "-t", "4", "-i", pictures, "-c:v", "libx264", clip.to_str().unwrap()]);
-    let second = segment(&encode(&clip, ""), 2);
+    let made = encode(&clip, "");
+    let second = segment(&made, 2);
     for (at_ms, is_white) in [(0, false), (960, false), (999, false), (1_000, true), (1_960, true)] {
         let picture = folder.path().join("poster.jpg");
         fs::write(&picture, jpeg(&second, at_ms)).unwrap();
