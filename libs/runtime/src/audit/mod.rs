@@ -104,6 +104,11 @@ impl Auditor {
         }
     }
 
+    /// Counts an entry that was noted and can't be read back.
+    fn count_missing(&self) {
+        self.missed(&mut self.state());
+    }
+
     fn missed(&self, state: &mut State) {
         state.missing = state.missing.saturating_add(1);
         self.0.missed.inc();

@@ -7,7 +7,10 @@ use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::audit::v1::{AppendEntriesRequest, audit_service_client::AuditServiceClient};
 use tokio_util::sync::CancellationToken;
 
-use super::{Auditor, spool};
+use super::{
+    Auditor,
+    spool::{self, Contents},
+};
 
 /// Entries of one call; the monitor takes no more.
 const MAX_BATCH: usize = 500;
@@ -26,8 +29,12 @@ pub(crate) async fn ship(auditor: Auditor, mesh: Mesh, stop: CancellationToken) 
             stop.run_until_cancelled(tokio::time::sleep(GATHER)).await;
             continue;
         };
-        if stop.run_until_cancelled(send(&path, &mesh)).await == Some(true) {
+        if let Some(Some(Arrived { unreadable_bytes })) = stop.run_until_cancelled(send(&path, &mesh)).await {
             wait = FIRST_WAIT;
+            if unreadable_bytes > 0 {
+                tracing::warn!(unreadable_bytes, "a file of entries for the audit log can't be read to its end; one is counted");
+                auditor.count_missing();
+            }
             if let Err(error) = auditor.state().spool.done(&path) {
                 tracing::warn!(%error, "a file of entries that have arrived can't be removed; they are sent again");
             }
@@ -38,29 +45,53 @@ pub(crate) async fn ship(auditor: Auditor, mesh: Mesh, stop: CancellationToken) 
     }
 }
 
-/// Sends a file; says whether all of it has arrived. An entry that arrives twice is there once.
-async fn send(path: &Path, mesh: &Mesh) -> bool {
+/// A file of which nothing more can be sent.
+struct Arrived {
+    /// What was in it and could not be sent.
+    unreadable_bytes: u64,
+}
+
+/// Sends a file, if all of it arrives. An entry that arrives twice is there once.
+async fn send(path: &Path, mesh: &Mesh) -> Option<Arrived> {
     let owned = path.to_owned();
     let read = tokio::task::spawn_blocking(move || {
-        let entries = spool::read(&owned)?;
+        let contents = spool::read(&owned)?;
         // Until the monitor has them, they should outlive the machine too.
         std::fs::File::open(&owned)?.sync_data()?;
-        Ok::<_, std::io::Error>(entries)
+        Ok::<_, std::io::Error>(contents)
     });
-    let entries = match read.await {
-        Ok(Ok(entries)) => entries,
+    let Contents { entries, unreadable_bytes } = match read.await {
+        Ok(Ok(contents)) => contents,
+        // Asking again for what somebody removed would hold up all that follows.
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), "a file of entries for the audit log is gone");
+            return Some(Arrived { unreadable_bytes: 0 });
+        }
         Ok(Err(error)) => {
             tracing::warn!(%error, "a file of entries for the audit log can't be read");
-            return false;
+            return None;
         }
-        Err(_) => return false,
+        Err(_) => return None,
     };
     let mut audit = AuditServiceClient::new(mesh.internal_channel(ServiceName::Monitor));
     for batch in entries.chunks(MAX_BATCH) {
         if let Err(status) = audit.append_entries(AppendEntriesRequest { entries: batch.to_vec() }).await {
             tracing::debug!(code = ?status.code(), "entries for the audit log wait");
-            return false;
+            return None;
         }
     }
-    true
+    Some(Arrived { unreadable_bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn a_file_that_is_gone_holds_up_none_that_follow() {
+        let folder = tempfile::tempdir().unwrap();
+        let mesh = testing::mesh(ServiceName::Upload, &[]).unwrap();
+        assert!(send(&folder.path().join("gone.entries"), &mesh).await.is_some());
+    }
 }

@@ -2,10 +2,11 @@
 //! outlives the process.
 //!
 //! A process has one file that it writes. To send, the file is set aside and a new one begun; a
-//! file that was set aside is removed when the monitor has its entries. A process takes over the
-//! files of one that died.
+//! file that was set aside is removed when the monitor has its entries. A file in which a write
+//! failed is set aside too. A process takes over the files of one that died.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -20,6 +21,10 @@ pub(super) const MAX_WAITING_BYTES: u64 = 64 * 1024 * 1024;
 /// Largest entry that is read back.
 const MAX_ENTRY_BYTES: usize = 64 * 1024;
 
+/// What the names of files end in that hold entries, and of those that are locked while their process lives.
+const ENTRIES: &str = ".entries";
+const LOCK: &str = ".lock";
+
 /// The files of one process.
 #[derive(Debug)]
 pub(super) struct Spool {
@@ -29,105 +34,192 @@ pub(super) struct Spool {
     /// Held for as long as the process lives, so that nobody takes its files over.
     _alive: File,
     lock_path: PathBuf,
-    writing: Option<(File, PathBuf)>,
+    writing: Option<Writing>,
     next: u64,
     /// Set aside, oldest first.
-    aside: Vec<PathBuf>,
+    aside: Vec<Aside>,
     waiting_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Writing {
+    file: File,
+    path: PathBuf,
+    /// Bytes of whole entries.
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Aside {
+    path: PathBuf,
+    bytes: u64,
+}
+
+/// What is in a file.
+#[derive(Debug)]
+pub(super) struct Contents {
+    pub(super) entries: Vec<AuditEntry>,
+    /// Bytes behind them that are no entry: one that was cut off, and whatever follows.
+    pub(super) unreadable_bytes: u64,
 }
 
 impl Spool {
     /// Opens the spool of a service, with what processes before it have left.
     pub(super) fn open(folder: &Path, service: ServiceName) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let aside = left_behind(folder, service)?;
-        let waiting_bytes = aside.iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum();
+        // The lock first: what is taken over bears the name of this process, and must look alive.
         let (alive, lock_path, prefix) = claim(folder, service)?;
-        Ok(Self { folder: folder.to_owned(), prefix, _alive: alive, lock_path, writing: None, next: 0, aside, waiting_bytes })
+        let folder = folder.to_owned();
+        let mut spool =
+            Self { folder, prefix, _alive: alive, lock_path, writing: None, next: 0, aside: Vec::new(), waiting_bytes: 0 };
+        spool.adopt(left_behind(&spool.folder, service)?)?;
+        Ok(spool)
+    }
+
+    /// Takes files over by their names, which only one of several processes that try can do.
+    fn adopt(&mut self, files: Vec<PathBuf>) -> io::Result<()> {
+        for left in files {
+            let path = self.next_path();
+            match fs::rename(&left, &path) {
+                Ok(()) => {}
+                // Another process was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            }
+            let bytes = fs::metadata(&path)?.len();
+            self.waiting_bytes += bytes;
+            self.aside.push(Aside { path, bytes });
+        }
+        Ok(())
+    }
+
+    fn next_path(&mut self) -> PathBuf {
+        let path = self.folder.join(format!("{}.{:06}{ENTRIES}", self.prefix, self.next));
+        self.next += 1;
+        path
     }
 
     /// Writes an entry. It outlives the process from now on.
     pub(super) fn add(&mut self, entry: &AuditEntry) -> io::Result<()> {
-        let bytes = entry.encode_length_delimited_to_vec();
-        if self.waiting_bytes + bytes.len() as u64 > MAX_WAITING_BYTES {
+        let record = entry.encode_length_delimited_to_vec();
+        let bytes = record.len() as u64;
+        if self.waiting_bytes + bytes > MAX_WAITING_BYTES {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many entries wait for the monitor"));
         }
-        if self.writing.is_none() {
-            let path = self.folder.join(format!("{}.{:06}.entries", self.prefix, self.next));
-            self.next += 1;
-            self.writing = Some((File::options().create_new(true).append(true).open(&path)?, path));
+        let mut writing = match self.writing.take() {
+            Some(writing) => writing,
+            None => {
+                let path = self.next_path();
+                Writing { file: File::options().create_new(true).append(true).open(&path)?, path, bytes: 0 }
+            }
+        };
+        if let Err(error) = writing.file.write_all(&record) {
+            self.give_up(writing);
+            return Err(error);
         }
-        if let Some((file, _)) = &mut self.writing {
-            file.write_all(&bytes)?;
-        }
-        self.waiting_bytes += bytes.len() as u64;
+        writing.bytes += bytes;
+        self.waiting_bytes += bytes;
+        self.writing = Some(writing);
         Ok(())
+    }
+
+    /// Ends a file in which a part of an entry may lie: nothing behind that part could be read.
+    fn give_up(&mut self, writing: Writing) {
+        let Writing { file, path, bytes } = writing;
+        // The entry is counted as missing by whoever wanted it written; a part that stays is counted again.
+        let _cut = file.set_len(bytes);
+        // A full disk would leave an empty file for each call.
+        if bytes == 0 && fs::remove_file(&path).is_ok() {
+            return;
+        }
+        self.aside.push(Aside { path, bytes });
     }
 
     /// The oldest file that can be sent, set aside.
     pub(super) fn oldest(&mut self) -> Option<PathBuf> {
         if self.aside.is_empty() {
-            let (_, path) = self.writing.take()?;
-            self.aside.push(path);
+            let Writing { path, bytes, .. } = self.writing.take()?;
+            self.aside.push(Aside { path, bytes });
         }
-        self.aside.first().cloned()
+        self.aside.first().map(|aside| aside.path.clone())
     }
 
     /// Forgets a file whose entries have arrived.
     pub(super) fn done(&mut self, path: &Path) -> io::Result<()> {
-        let size = fs::metadata(path).map_or(0, |file| file.len());
-        self.waiting_bytes = self.waiting_bytes.saturating_sub(size);
-        self.aside.retain(|aside| aside != path);
-        fs::remove_file(path)
+        if let Some(place) = self.aside.iter().position(|aside| aside.path == path) {
+            let Aside { bytes, .. } = self.aside.remove(place);
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+        }
+        remove(path)
     }
 }
 
 impl Drop for Spool {
     fn drop(&mut self) {
         // Without its lock a file is taken over; without a lock file there is nothing to look at.
-        let _gone = fs::remove_file(&self.lock_path);
+        let _gone = remove(&self.lock_path);
+    }
+}
+
+/// Removes a file that may be gone already.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
     }
 }
 
 /// Makes the lock of this process.
 fn claim(folder: &Path, service: ServiceName) -> io::Result<(File, PathBuf, String)> {
     let prefix = format!("{service}.{}", streamgate_core::ids::AuditEntryId::new());
-    let path = folder.join(format!("{prefix}.lock"));
-    let file = File::options().create_new(true).write(true).open(&path)?;
-    file.try_lock().map_err(|error| match error {
-        fs::TryLockError::Error(error) => error,
-        fs::TryLockError::WouldBlock => io::Error::from(io::ErrorKind::WouldBlock),
-    })?;
+    // It gets its name when it is held: whoever saw it before would take this process for dead.
+    let unnamed = folder.join(format!("{prefix}.new"));
+    let path = folder.join(format!("{prefix}{LOCK}"));
+    let file = File::options().create_new(true).write(true).open(&unnamed)?;
+    file.lock()?;
+    fs::rename(&unnamed, &path)?;
     Ok((file, path, prefix))
 }
 
 /// Files of processes of this service that do not live any more, oldest first.
 fn left_behind(folder: &Path, service: ServiceName) -> io::Result<Vec<PathBuf>> {
     let own = format!("{service}.");
-    let (mut living, mut files) = (Vec::new(), Vec::new());
+    let (mut prefixes, mut files) = (BTreeSet::new(), Vec::new());
     for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| name.starts_with(&own)) else { continue };
-        if let Some(prefix) = name.strip_suffix(".lock") {
-            // Whoever holds the lock lives. One that can't be looked at is left alone.
-            match File::open(&path).map(|file| file.try_lock().is_ok()) {
-                Ok(true) => fs::remove_file(&path)?,
-                Ok(false) | Err(_) => living.push(prefix.to_owned()),
-            }
-        } else if name.ends_with(".entries") {
-            files.push(path);
+        let name = entry?.file_name();
+        let Some(name) = name.to_str().filter(|name| name.starts_with(&own)) else { continue };
+        if let Some(prefix) = name.strip_suffix(LOCK) {
+            prefixes.insert(prefix.to_owned());
+        } else if let Some((prefix, _number)) = name.strip_suffix(ENTRIES).and_then(|stem| stem.rsplit_once('.')) {
+            prefixes.insert(prefix.to_owned());
+            files.push((prefix.to_owned(), folder.join(name)));
         }
     }
-    files.retain(|path| {
-        !living.iter().any(|prefix| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)))
-    });
+    // Only now: a process has its lock before it has files, though a folder may be listed the other way round.
+    let mut dead = BTreeSet::new();
+    for prefix in prefixes {
+        if is_dead(&folder.join(format!("{prefix}{LOCK}")))? {
+            dead.insert(prefix);
+        }
+    }
+    let mut files: Vec<PathBuf> = files.into_iter().filter(|(prefix, _)| dead.contains(prefix)).map(|(_, path)| path).collect();
     // Ids are ordered by time, and the numbers behind them too.
     files.sort();
     Ok(files)
 }
 
-/// The entries of a file. One that was cut off by a crash is the last, and is left out.
-pub(super) fn read(path: &Path) -> io::Result<Vec<AuditEntry>> {
+/// Whether nobody holds a lock, which is removed then.
+fn is_dead(lock: &Path) -> io::Result<bool> {
+    match File::open(lock) {
+        Ok(file) if file.try_lock().is_ok() => remove(lock).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        // One that can't be looked at is left alone.
+        Ok(_) | Err(_) => Ok(false),
+    }
+}
+
+/// The entries of a file, as far as they can be read.
+pub(super) fn read(path: &Path) -> io::Result<Contents> {
     let bytes = fs::read(path)?;
     let mut rest = bytes.as_slice();
     let mut entries = Vec::new();
@@ -139,7 +231,7 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<AuditEntry>> {
         entries.push(entry);
         rest = &at[length..];
     }
-    Ok(entries)
+    Ok(Contents { entries, unreadable_bytes: rest.len() as u64 })
 }
 
 #[cfg(test)]
@@ -151,7 +243,7 @@ mod tests {
     }
 
     fn ids(path: &Path) -> Vec<String> {
-        read(path).unwrap().into_iter().map(|entry| entry.entry_id).collect()
+        read(path).unwrap().entries.into_iter().map(|entry| entry.entry_id).collect()
     }
 
     #[test]
@@ -186,6 +278,40 @@ mod tests {
     }
 
     #[test]
+    fn of_several_processes_that_find_the_files_of_a_dead_one_one_takes_them_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut dead = Spool::open(folder.path(), ServiceName::Upload).unwrap();
+        dead.add(&entry("of the dead")).unwrap();
+        drop(dead);
+        let found = left_behind(folder.path(), ServiceName::Upload).unwrap();
+        let mut first = Spool::open(folder.path(), ServiceName::Upload).unwrap();
+        let mut second = Spool::open(folder.path(), ServiceName::Upload).unwrap();
+        second.adopt(found).unwrap();
+        assert_eq!(second.oldest(), None);
+        let adopted = first.oldest().unwrap();
+        assert_eq!(ids(&adopted), ["of the dead"]);
+        assert_eq!(left_behind(folder.path(), ServiceName::Upload).unwrap(), [PathBuf::new(); 0], "they are of a living one now");
+        first.done(&adopted).unwrap();
+        first.done(&adopted).expect("a file that is gone is done");
+    }
+
+    #[test]
+    fn a_process_that_starts_is_never_taken_for_dead_and_a_dead_ones_lock_is_cleared_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let locks = || fs::read_dir(folder.path()).unwrap().count();
+        fs::write(folder.path().join("upload.aud_0.lock"), "").unwrap();
+        let spools: Vec<Spool> = std::thread::scope(|scope| {
+            let open = || Spool::open(folder.path(), ServiceName::Upload).unwrap();
+            let starting: Vec<_> = (0..16).map(|_| scope.spawn(open)).collect();
+            starting.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(locks(), 16);
+        assert!(spools.iter().all(|spool| spool.lock_path.exists()));
+        drop(spools);
+        assert_eq!(locks(), 0);
+    }
+
+    #[test]
     fn an_entry_that_a_crash_cut_off_hides_none_before_it() {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(folder.path(), ServiceName::Upload).unwrap();
@@ -195,6 +321,41 @@ mod tests {
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert_eq!(ids(&path), ["whole"]);
+        assert!(read(&path).unwrap().unreadable_bytes > 0, "and it is not passed over in silence");
+    }
+
+    #[test]
+    fn a_write_that_fails_half_way_hides_no_entry_before_it_and_none_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(folder.path(), ServiceName::Upload).unwrap();
+        spool.add(&entry("before")).unwrap();
+        let writing = spool.writing.as_mut().unwrap();
+        // The head of an entry arrives, and then no more can be written.
+        writing.file.write_all(&[40, 1]).unwrap();
+        writing.file = File::open(&writing.path).unwrap();
+        assert!(spool.add(&entry("lost")).is_err());
+        spool.add(&entry("behind")).unwrap();
+
+        let first = spool.oldest().unwrap();
+        assert_eq!((ids(&first), read(&first).unwrap().unreadable_bytes), (vec!["before".to_owned()], 2));
+        spool.done(&first).unwrap();
+        let second = spool.oldest().unwrap();
+        assert_eq!((ids(&second), read(&second).unwrap().unreadable_bytes), (vec!["behind".to_owned()], 0));
+        spool.done(&second).unwrap();
+        assert_eq!((spool.oldest(), spool.waiting_bytes), (None, 0));
+    }
+
+    #[test]
+    fn a_disk_that_stays_full_gathers_no_empty_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(folder.path(), ServiceName::Upload).unwrap();
+        spool.add(&entry("x")).unwrap();
+        let mut writing = spool.writing.take().unwrap();
+        (writing.file, writing.bytes) = (File::open(&writing.path).unwrap(), 0);
+        let path = writing.path.clone();
+        spool.writing = Some(writing);
+        assert!(spool.add(&entry("y")).is_err());
+        assert!(!path.exists() && spool.aside.is_empty());
     }
 
     #[test]
