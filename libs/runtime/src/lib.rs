@@ -37,7 +37,7 @@ pub use metrics::Metrics;
 pub use service::Service;
 pub use stores::Stores;
 pub use streamgate_client::{Authenticator, Mesh, RequestContext};
-pub use tasks::{IntoTask, OnFailure, TaskOutcome};
+pub use tasks::TaskOutcome;
 pub use tokio_util::sync::CancellationToken;
 
 /// A request is many small pieces of memory, often freed by another thread than took them.

@@ -10,7 +10,7 @@ use streamgate_store::EventBus;
 use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, server::NamedService, service::RoutesBuilder};
 
-use crate::tasks::{IntoTask, OnFailure, Task};
+use crate::tasks::{Task, TaskOutcome};
 
 type ReadyOutcome = BoxFuture<'static, Result<(), String>>;
 
@@ -67,15 +67,28 @@ impl Service {
         self
     }
 
-    /// Adds a background task. It should end soon after `Boot::stop` is cancelled.
+    /// Adds a background task without which the service is worth nothing: its failure stops the process. It
+    /// should end soon after `Boot::stop` is cancelled.
     #[must_use]
-    pub fn task<Marker>(
-        mut self,
-        name: impl Into<Cow<'static, str>>,
-        on_failure: OnFailure,
-        task: impl IntoTask<Marker>,
-    ) -> Self {
-        self.tasks.push(Task { name: name.into(), on_failure, body: task.into_body().0 });
+    pub fn task<F>(mut self, name: impl Into<Cow<'static, str>>, future: F) -> Self
+    where
+        F: Future + Send + 'static,
+        F::Output: TaskOutcome,
+    {
+        self.tasks.push(Task::once(name.into(), future));
+        self
+    }
+
+    /// Adds a background task whose failure is logged, and which `make` makes anew after a while. It should end
+    /// soon after `Boot::stop` is cancelled.
+    #[must_use]
+    pub fn restarting_task<M, F>(mut self, name: impl Into<Cow<'static, str>>, make: M) -> Self
+    where
+        M: FnMut() -> F + Send + 'static,
+        F: Future + Send + 'static,
+        F::Output: TaskOutcome,
+    {
+        self.tasks.push(Task::restarting(name.into(), make));
         self
     }
 
@@ -88,7 +101,7 @@ impl Service {
             Some(deliveries) => service.grpc(deliveries),
             None => service,
         };
-        service.task("events", OnFailure::LogAndRestart, move || bus.run(stop.clone()))
+        service.restarting_task("events", move || bus.run(stop.clone()))
     }
 
     /// Runs a future when everything else has stopped.

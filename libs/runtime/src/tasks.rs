@@ -3,7 +3,7 @@
 use std::{borrow::Cow, panic::AssertUnwindSafe, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
-use streamgate_core::ServiceName;
+use streamgate_core::{ServiceName, error::chain};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -13,16 +13,6 @@ use crate::BoxError;
 /// Wait before a failed task is started again; doubles up to the longest, until an attempt lasts longer than that.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-
-/// What the failure of a task means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnFailure {
-    /// The service is worth nothing without it.
-    StopProcess,
-    /// It is logged and started again after a while. Needs a closure that makes the future; a
-    /// plain future can't be run again, so its failure stops the process.
-    LogAndRestart,
-}
 
 /// What a task may end with.
 pub trait TaskOutcome {
@@ -47,99 +37,88 @@ impl<E: Into<BoxError>> TaskOutcome for Result<(), E> {
 
 type Attempt = BoxFuture<'static, Result<(), BoxError>>;
 
-/// How the future of a task is made: each time anew, or once.
-pub(crate) enum Body {
+/// What a task runs, which says what its failure means.
+enum Work {
+    /// Can't be run again: the service is worth nothing without it.
     Once(Attempt),
-    Again(Box<dyn FnMut() -> Attempt + Send>),
-}
-
-/// Something that can be a task: a future, or a closure that makes one.
-pub trait IntoTask<Marker>: Send + 'static {
-    #[doc(hidden)]
-    fn into_body(self) -> TaskBody;
-}
-
-/// The future of a task, ready to run.
-pub struct TaskBody(pub(crate) Body);
-
-impl std::fmt::Debug for TaskBody {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TaskBody(..)")
-    }
-}
-
-/// Marks a plain future.
-#[derive(Debug)]
-pub struct PlainFuture;
-
-/// Marks a closure that makes a future.
-#[derive(Debug)]
-pub struct FutureMaker;
-
-impl<F> IntoTask<PlainFuture> for F
-where
-    F: Future + Send + 'static,
-    F::Output: TaskOutcome,
-{
-    fn into_body(self) -> TaskBody {
-        TaskBody(Body::Once(Box::pin(async move { self.await.into_result() })))
-    }
-}
-
-impl<M, F> IntoTask<FutureMaker> for M
-where
-    M: FnMut() -> F + Send + 'static,
-    F: Future + Send + 'static,
-    F::Output: TaskOutcome,
-{
-    fn into_body(mut self) -> TaskBody {
-        TaskBody(Body::Again(Box::new(move || {
-            let future = self();
-            Box::pin(async move { future.await.into_result() })
-        })))
-    }
+    /// Is made anew after a failure.
+    Restarting(Box<dyn FnMut() -> Attempt + Send>),
 }
 
 pub(crate) struct Task {
-    pub(crate) name: Cow<'static, str>,
-    pub(crate) on_failure: OnFailure,
-    pub(crate) body: Body,
+    name: Cow<'static, str>,
+    work: Work,
 }
 
 impl Task {
+    /// A task whose failure stops the process.
+    pub(crate) fn once<F>(name: Cow<'static, str>, future: F) -> Self
+    where
+        F: Future + Send + 'static,
+        F::Output: TaskOutcome,
+    {
+        Self { name, work: Work::Once(Box::pin(async move { future.await.into_result() })) }
+    }
+
+    /// A task that starts again after a failure.
+    pub(crate) fn restarting<M, F>(name: Cow<'static, str>, mut make: M) -> Self
+    where
+        M: FnMut() -> F + Send + 'static,
+        F: Future + Send + 'static,
+        F::Output: TaskOutcome,
+    {
+        let attempt = move || -> Attempt {
+            let future = make();
+            Box::pin(async move { future.await.into_result() })
+        };
+        Self { name, work: Work::Restarting(Box::new(attempt)) }
+    }
+
     /// Runs until the task ends well, or the service stops, or its failure must stop the process:
     /// then `fatal` is cancelled.
     pub(crate) async fn run(self, service: ServiceName, stop: CancellationToken, fatal: CancellationToken) {
-        let Self { name, on_failure, mut body } = self;
-        let span = tracing::info_span!("task", service = %service, name = %name);
-        let mut wait = FIRST_WAIT;
-        loop {
-            let (attempt, maker) = match body {
-                Body::Once(future) => (future, None),
-                Body::Again(mut make) => (make(), Some(make)),
-            };
-            let began = Instant::now();
-            let Err(error) = guarded(attempt).instrument(span.clone()).await else { return };
-            if began.elapsed() > LONGEST_WAIT {
-                wait = FIRST_WAIT;
+        // Of the gravest level, or a quiet log would lose whose lines these are.
+        let span = tracing::error_span!("task", service = %service, name = %self.name);
+        let running = async move {
+            match self.work {
+                Work::Once(attempt) => run_once(&self.name, attempt, &stop, &fatal).await,
+                Work::Restarting(make) => run_again_and_again(&self.name, make, &stop).await,
             }
-            if stop.is_cancelled() {
-                tracing::info!(task = %name, %error, "task failed while stopping");
-                return;
-            }
-            let Some(maker) = maker.filter(|_| on_failure == OnFailure::LogAndRestart) else {
-                tracing::error!(task = %name, %error, "task failed; the process stops");
-                fatal.cancel();
-                return;
-            };
-            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            tracing::error!(task = %name, %error, wait_ms, "task failed; it starts again");
-            if stop.run_until_cancelled(sleep(wait)).await.is_none() {
-                return;
-            }
-            wait = (wait * 2).min(LONGEST_WAIT);
-            body = Body::Again(maker);
+        };
+        running.instrument(span).await;
+    }
+}
+
+async fn run_once(name: &str, attempt: Attempt, stop: &CancellationToken, fatal: &CancellationToken) {
+    let Err(error) = guarded(attempt).await else { return };
+    let error = chain(error.as_ref());
+    if stop.is_cancelled() {
+        tracing::info!(task = name, error, "task failed while stopping");
+        return;
+    }
+    tracing::error!(task = name, error, "task failed; the process stops");
+    fatal.cancel();
+}
+
+async fn run_again_and_again(name: &str, mut make: Box<dyn FnMut() -> Attempt + Send>, stop: &CancellationToken) {
+    let mut wait = FIRST_WAIT;
+    loop {
+        let began = Instant::now();
+        let Err(error) = guarded(make()).await else { return };
+        let error = chain(error.as_ref());
+        if began.elapsed() > LONGEST_WAIT {
+            wait = FIRST_WAIT;
         }
+        if stop.is_cancelled() {
+            tracing::info!(task = name, error, "task failed while stopping");
+            return;
+        }
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        tracing::error!(task = name, error, wait_ms, "task failed; it starts again");
+        if stop.run_until_cancelled(sleep(wait)).await.is_none() {
+            return;
+        }
+        wait = (wait * 2).min(LONGEST_WAIT);
     }
 }
 
@@ -180,12 +159,44 @@ mod tests {
                 Err::<(), BoxError>("it failed".into())
             }
         };
-        let TaskBody(body) = attempts.into_body();
-        let task = Task { name: "flaky".into(), on_failure: OnFailure::LogAndRestart, body };
+        let task = Task::restarting("flaky".into(), attempts);
         task.run(ServiceName::Worker, stop, CancellationToken::new()).await;
         let began = began.lock().unwrap();
         let waited = |number: usize| began[number] - began[number - 1];
         assert_eq!(waited(FAILURES - 1), LONGEST_WAIT);
         assert_eq!(waited(FAILURES), LONGEST_WAIT * 2 + FIRST_WAIT);
+    }
+    /// What a log of warnings holds.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("sweep the sessions")]
+    struct SweepFailed(#[source] std::io::Error);
+
+    #[tokio::test]
+    async fn a_failure_is_logged_with_its_causes_and_its_service_in_a_quiet_log_too() {
+        let lines = Lines::default();
+        let written = lines.clone();
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(move || written.clone()).finish();
+        let _quiet = tracing::subscriber::set_default(log);
+        let fatal = CancellationToken::new();
+        let failing = async { Err::<(), _>(SweepFailed(std::io::Error::other("the disk is full"))) };
+        Task::once("sweep".into(), failing).run(ServiceName::Worker, CancellationToken::new(), fatal.clone()).await;
+        assert!(fatal.is_cancelled());
+        let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(log.contains("sweep the sessions: the disk is full"), "{log}");
+        let plain: String = log.chars().filter(char::is_ascii_graphic).collect();
+        assert!(plain.contains("worker"), "{log}");
     }
 }

@@ -12,7 +12,7 @@ use streamgate_proto::streamgate::{
     events::v1::DeliverRequest,
     upload::v1::{GetUploadRequest, upload_service_client::UploadServiceClient},
 };
-use streamgate_runtime::{CancellationToken, ConfigSource, Host, OnFailure, Service, StartError, testing};
+use streamgate_runtime::{CancellationToken, ConfigSource, Host, Service, StartError, testing};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -134,7 +134,7 @@ async fn a_request_under_way_is_finished_though_the_port_is_closed_already() {
 #[tokio::test]
 async fn a_task_that_fails_for_good_stops_the_process_and_one_that_may_restart_does() {
     let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let service = Service::new().task("flaky", OnFailure::LogAndRestart, move || {
+    let service = Service::new().restarting_task("flaky", move || {
         let said = said.clone();
         async move {
             said.send(()).unwrap();
@@ -146,7 +146,7 @@ async fn a_task_that_fails_for_good_stops_the_process_and_one_that_may_restart_d
     heard.recv().await.unwrap();
     running.stop().await;
 
-    let doomed = Service::new().task("doomed", OnFailure::StopProcess, async {
+    let doomed = Service::new().task("doomed", async {
         let healthy = false;
         assert!(healthy, "broken for good");
     });

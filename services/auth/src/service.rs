@@ -9,7 +9,7 @@ use streamgate_core::{
     evm::{Address, Wallet},
 };
 use streamgate_proto::streamgate::auth::v1::auth_service_server::AuthServiceServer;
-use streamgate_runtime::{Boot, BoxError, CancellationToken, OnFailure, Service};
+use streamgate_runtime::{Boot, BoxError, CancellationToken, Service};
 use streamgate_store::Migrations;
 
 use crate::{Config, Error, Handler, LocalAuthenticator, Metrics, engine::Engine, origins::Origins};
@@ -49,7 +49,7 @@ impl streamgate_runtime::App for App {
             .grpc(AuthServiceServer::new(Handler::new(engine.clone())))
             .authenticator(Arc::new(authenticator))
             // Rows that are over are refused anyway; sweeping late only costs room.
-            .task("upkeep", OnFailure::LogAndRestart, move || upkeep(engine.clone(), boot.stop.clone())))
+            .restarting_task("upkeep", move || upkeep(engine.clone(), boot.stop.clone())))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::cache::v1::cache_service_server::CacheServiceServer;
-use streamgate_runtime::{Boot, BoxError, CancellationToken, OnFailure, Service};
+use streamgate_runtime::{Boot, BoxError, CancellationToken, Service};
 
 use crate::{
     Config, Error, Handler, Metrics,
@@ -36,7 +36,7 @@ impl streamgate_runtime::App for App {
         let store = RedisCache::new(&boot.common.redis, metrics)?;
         let (listener, checked, stop) = (store.clone(), store.clone(), boot.stop.clone());
         Ok(serve(Arc::new(store), boot.stop)
-            .task("news", OnFailure::LogAndRestart, move || {
+            .restarting_task("news", move || {
                 let (listener, stop) = (listener.clone(), stop.clone());
                 async move {
                     stop.run_until_cancelled(listener.listen()).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::metadata::v1::metadata_service_server::MetadataServiceServer;
-use streamgate_runtime::{Boot, BoxError, CancellationToken, OnFailure, Service};
+use streamgate_runtime::{Boot, BoxError, CancellationToken, Service};
 use streamgate_store::Migrations;
 
 use crate::{
@@ -41,10 +41,10 @@ impl streamgate_runtime::App for App {
         Ok(Service::new()
             .grpc(MetadataServiceServer::new(Handler::new(engine.clone())))
             .events(bus.hears(Arc::new(engine)), boot.stop)
-            // What near caches hold is believed for a bounded time anyway.
-            .task("changes", OnFailure::LogAndRestart, async move { stopped.run_until_cancelled(tell).await.unwrap_or_default() })
+            // Away caches are no failure. After a bug it can't begin anew: its queue is gone with it.
+            .task("changes", async move { stopped.run_until_cancelled(tell).await.unwrap_or_default() })
             // Titles that an older version wrote are found once it has passed them.
-            .task("index", OnFailure::LogAndRestart, move || bring_up_to_date(indexer.clone(), stop.clone())))
+            .restarting_task("index", move || bring_up_to_date(indexer.clone(), stop.clone())))
     }
 }
 

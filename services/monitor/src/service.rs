@@ -8,7 +8,7 @@ use streamgate_core::{ServiceName, time::now_ms};
 use streamgate_proto::streamgate::{
     audit::v1::audit_service_server::AuditServiceServer, monitor::v1::monitor_service_server::MonitorServiceServer,
 };
-use streamgate_runtime::{Boot, BoxError, CancellationToken, OnFailure, Service};
+use streamgate_runtime::{Boot, BoxError, CancellationToken, Service};
 use streamgate_store::Migrations;
 
 use crate::{
@@ -80,12 +80,12 @@ impl streamgate_runtime::App for App {
             .grpc(MonitorServiceServer::new(handler))
             .grpc(AuditServiceServer::new(audit))
             .events(bus, stop.clone())
-            .task("health", OnFailure::StopProcess, poller.clone().watch_health(stop.clone()))
-            .task("metrics", OnFailure::StopProcess, poller.watch_metrics(stop.clone()))
-            .task("system", OnFailure::StopProcess, system.watch(metrics, stop.clone()))
-            .task("gas", OnFailure::StopProcess, evaluator.clone().watch_gas(stop.clone()))
-            .task("alerts", OnFailure::StopProcess, evaluator.watch(interval, stop))
-            .task("prune", OnFailure::LogAndRestart, move || prune(logs.clone(), alerts.clone(), prune_stop.clone())))
+            .task("health", poller.clone().watch_health(stop.clone()))
+            .task("metrics", poller.watch_metrics(stop.clone()))
+            .task("system", system.watch(metrics, stop.clone()))
+            .task("gas", evaluator.clone().watch_gas(stop.clone()))
+            .task("alerts", evaluator.watch(interval, stop))
+            .restarting_task("prune", move || prune(logs.clone(), alerts.clone(), prune_stop.clone())))
     }
 }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use streamgate_client::Mesh;
 use streamgate_core::{ServiceName, time::now_ms};
 use streamgate_proto::streamgate::streaming::v1::streaming_service_server::StreamingServiceServer;
-use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
+use streamgate_runtime::{Boot, BoxError, Service};
 use streamgate_store::Migrations;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -66,12 +66,12 @@ impl streamgate_runtime::App for App {
             .grpc(StreamingServiceServer::new(Handler::new(Arc::clone(&engine))))
             .events(bus.hears(Arc::new(TitleEvents::new(engine))), stop)
             // While they are away, each session is still checked when it is used.
-            .task("gate checks", OnFailure::LogAndRestart, move || check_gates(checked.clone(), upkeep_every, check_stop.clone()))
-            .task("session upkeep", OnFailure::LogAndRestart, move || tidy(tidied.clone(), tidy_stop.clone()))
+            .restarting_task("gate checks", move || check_gates(checked.clone(), upkeep_every, check_stop.clone()))
+            .restarting_task("session upkeep", move || tidy(tidied.clone(), tidy_stop.clone()))
             // Sessions that end in another process end here at their next gate check at the latest.
-            .task("session changes", OnFailure::LogAndRestart, move || follow(followed.clone(), follow_stop.clone()))
+            .restarting_task("session changes", move || follow(followed.clone(), follow_stop.clone()))
             // Without news of titles, each is asked for again whenever it is needed.
-            .task("title news", OnFailure::LogAndRestart, move || hear(titles.clone(), mesh.clone(), title_stop.clone()))
+            .restarting_task("title news", move || hear(titles.clone(), mesh.clone(), title_stop.clone()))
             .on_stop(async move {
                 if let Err(error) = flushed.flush().await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the last use of sessions was not written down");

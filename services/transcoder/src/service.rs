@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::transcoder::v1::transcoder_service_server::TranscoderServiceServer;
-use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
+use streamgate_runtime::{Boot, BoxError, Service};
 use streamgate_store::Migrations;
 
 use crate::{Config, Engine, Handler, Metrics, Worker};
@@ -47,7 +47,7 @@ impl streamgate_runtime::App for App {
                 async move { worker.readiness() }
             })
             // Jobs wait in the queue while the worker is away.
-            .task("worker", OnFailure::LogAndRestart, move || worker.clone().run(stop.clone()))
-            .task("sweep", OnFailure::LogAndRestart, move || crate::worker::sweep(sweeper.clone(), sweep_stop.clone())))
+            .restarting_task("worker", move || worker.clone().run(stop.clone()))
+            .restarting_task("sweep", move || crate::worker::sweep(sweeper.clone(), sweep_stop.clone())))
     }
 }

@@ -7,7 +7,7 @@ use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::worker::v1::{
     webhook_service_server::WebhookServiceServer, worker_service_server::WorkerServiceServer,
 };
-use streamgate_runtime::{Boot, BoxError, OnFailure, Service};
+use streamgate_runtime::{Boot, BoxError, Service};
 use streamgate_store::Migrations;
 
 use crate::{
@@ -54,9 +54,9 @@ impl streamgate_runtime::App for App {
             .grpc(WorkerServiceServer::new(Handler::new(queue, registry, metrics)))
             .grpc(WebhookServiceServer::new(WebhookHandler::new(webhooks.clone())))
             .events(bus.hears(Arc::new(webhooks)), boot.stop)
-            .task("jobs", OnFailure::LogAndRestart, move || jobs.clone().run(jobs_stop.clone()))
-            .task("deliveries", OnFailure::LogAndRestart, move || deliveries.clone().run(deliveries_stop.clone()))
-            .task("schedules", OnFailure::LogAndRestart, move || scheduler.clone().run(clock_stop.clone())))
+            .restarting_task("jobs", move || jobs.clone().run(jobs_stop.clone()))
+            .restarting_task("deliveries", move || deliveries.clone().run(deliveries_stop.clone()))
+            .restarting_task("schedules", move || scheduler.clone().run(clock_stop.clone())))
     }
 }
 

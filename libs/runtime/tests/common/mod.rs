@@ -21,7 +21,7 @@ use streamgate_proto::streamgate::{
         gateway_service_server::{GatewayService, GatewayServiceServer},
     },
 };
-use streamgate_runtime::{App, Authenticator, Boot, BoxError, OnFailure, Service, ServiceConfig};
+use streamgate_runtime::{App, Authenticator, Boot, BoxError, Service, ServiceConfig};
 use tokio::sync::mpsc::UnboundedSender;
 use tonic::{Request, Response, Status};
 
@@ -159,7 +159,7 @@ pub fn credulous_backend() -> Service {
 pub fn with_tasks(service: Service, stop: tokio_util::sync::CancellationToken, said: &UnboundedSender<&'static str>) -> Service {
     let (task, last) = (said.clone(), said.clone());
     service
-        .task("worker", OnFailure::StopProcess, async move {
+        .task("worker", async move {
             stop.cancelled().await;
             let _heard = task.send("task");
         })
