@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use streamgate_core::ServiceName;
 
-use super::{ConfigError, section_of};
+use super::{ConfigError, secrets, section_of};
 
 const PREFIX: &str = "STREAMGATE_";
 /// Read elsewhere: which files there are, and what the command-line client uses.
@@ -21,11 +21,7 @@ pub(super) fn apply(tree: &mut Map<String, Value>, name: &str, value: &str) -> R
         "DB_USER" => set_text(tree, &["database", "user"], value),
         "DB_PASSWORD" => set_text(tree, &["database", "password"], value),
         "DB_DATABASE" => set_text(tree, &["database", "name"], value),
-        // Platforms set links such as DB_PORT=tcp://… by themselves.
-        "DB_PORT" if !value.is_empty() && !value.contains("://") => {
-            let port: u16 = value.parse().map_err(|_| ConfigError(format!("DB_PORT must be a port number, not {value:?}")))?;
-            set(tree, &["database", "port"], Value::from(port));
-        }
+        "DB_PORT" => set_port(tree, "database", name, value)?,
         "NATS_URL" => set_text(tree, &["nats", "url"], value),
         "S3_ENDPOINT" => set_text(tree, &["s3", "endpoint"], value),
         "S3_REGION" => set_text(tree, &["s3", "region"], value),
@@ -34,18 +30,11 @@ pub(super) fn apply(tree: &mut Map<String, Value>, name: &str, value: &str) -> R
         "S3_SECRET_KEY" => set_text(tree, &["s3", "secret_key"], value),
         "REDIS_HOST" => set_text(tree, &["redis", "host"], value),
         "REDIS_PASSWORD" => set_text(tree, &["redis", "password"], value),
-        "REDIS_PORT" if !value.is_empty() && !value.contains("://") => {
-            let port: u16 = value.parse().map_err(|_| ConfigError(format!("REDIS_PORT must be a port number, not {value:?}")))?;
-            set(tree, &["redis", "port"], Value::from(port));
-        }
+        "REDIS_PORT" => set_port(tree, "redis", name, value)?,
         "LOG_LEVEL" => set_text(tree, &["log", "level"], value),
         "LOG_FORMAT" => set_text(tree, &["log", "format"], value),
         "OPERATOR_WALLETS" if !value.is_empty() => set(tree, &["operator_wallets"], list(value)),
-        "SERVER_PORT" if !value.is_empty() => {
-            let port: u16 =
-                value.parse().map_err(|_| ConfigError(format!("SERVER_PORT must be a port number, not {value:?}")))?;
-            set(tree, &["server", "port"], Value::from(port));
-        }
+        "SERVER_PORT" => set_port(tree, "server", name, value)?,
         _ if READ_ELSEWHERE.contains(&name) || is_service_link(name, value) => {}
         _ => {
             if let Some(chain) = name.strip_prefix("CHAIN_").and_then(|rest| rest.strip_suffix("_RPC")) {
@@ -79,7 +68,8 @@ fn apply_generic(tree: &mut Map<String, Value>, name: &str, path: &str, value: &
             "the environment variable {name} is not known; write STREAMGATE_<SECTION>__<KEY>, such as STREAMGATE_LOG__LEVEL"
         )));
     }
-    set(tree, &keys, scalar(value));
+    let is_secret = keys.last().is_some_and(|key| secrets::is_secret(key));
+    set(tree, &keys, if is_secret { Value::from(value) } else { typed_or_text(value) });
     Ok(())
 }
 
@@ -90,10 +80,13 @@ fn is_service_link(name: &str, value: &str) -> bool {
     by_name && !name.contains("__") || name.ends_with("_PORT") && value.contains("://")
 }
 
-/// Numbers, booleans and YAML lists as such; everything else is text.
-fn scalar(value: &str) -> Value {
+/// A YAML number, boolean, list, map or quoted text as such; everything else is text as it came: YAML would cut
+/// `a #b` short.
+fn typed_or_text(value: &str) -> Value {
+    let is_quoted = value.trim_start().starts_with(['"', '\'']);
     match serde_saphyr::from_str::<Value>(value) {
-        Ok(parsed @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) | Value::String(_))) => parsed,
+        Ok(parsed @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_))) => parsed,
+        Ok(parsed @ Value::String(_)) if is_quoted => parsed,
         _ => Value::from(value),
     }
 }
@@ -106,6 +99,16 @@ fn set_text(tree: &mut Map<String, Value>, path: &[&str], value: &str) {
     if !value.is_empty() {
         set(tree, path, Value::from(value));
     }
+}
+
+/// Sets the port of a section. Platforms set links such as `DB_PORT=tcp://…` by themselves: they are no ports.
+fn set_port(tree: &mut Map<String, Value>, section: &str, name: &str, value: &str) -> Result<(), ConfigError> {
+    if value.is_empty() || value.contains("://") {
+        return Ok(());
+    }
+    let port: u16 = value.parse().map_err(|_| ConfigError(format!("{name} must be a port number, not {value:?}")))?;
+    set(tree, &[section, "port"], Value::from(port));
+    Ok(())
 }
 
 /// Sets the value at a path, making what is missing on the way.

@@ -5,6 +5,7 @@
 mod env;
 mod events;
 mod redis;
+mod secrets;
 mod source;
 mod stores;
 
@@ -159,6 +160,7 @@ impl Settings {
     /// Reads and checks everything `source` has.
     pub(crate) fn load(source: &ConfigSource) -> Result<Self, ConfigError> {
         let mut tree = source.tree()?;
+        secrets::check(&tree)?;
         let sections = take_sections(&mut tree);
         let root: Root = typed("", Value::Object(tree))?;
         let settings = Self {

@@ -92,12 +92,56 @@ fn redis_is_used_when_it_has_a_host_and_its_password_is_never_shown() {
 }
 
 #[test]
+fn a_secret_from_the_environment_is_the_text_that_was_set() {
+    let of_redis = |value| load("", &[("STREAMGATE_REDIS__PASSWORD", value)]).unwrap().redis.password;
+    for password in ["12345678", "0123", "true", "pass #word", "{a: b}", "'quoted'", "a: [", "~"] {
+        assert_eq!(of_redis(password), password);
+    }
+    let token = load("", &[("STREAMGATE_MESH__SECRET", "1234567890123456")]).unwrap().mesh_secret;
+    assert_eq!(token, "1234567890123456");
+}
+
+#[test]
+fn no_refusal_shows_a_secret() {
+    for password in ["12345678", "-1", "0x3039", "1.5e9", "true", "123456789012345678901234567890123456789012", "[12345678]"] {
+        let message = refusal(&format!("redis: {{password: {password}}}"), &[]);
+        assert!(message.contains("redis.password") && message.contains("quotes"), "{message}");
+        assert!(!message.contains(password.trim_matches(['[', ']'])) && !message.contains("12345"), "{message}");
+    }
+    assert!(refusal("upload: {hooks: [{token: 77}]}", &[]).starts_with("upload.hooks.token must be text"));
+    let quoted = load("redis: {password: '12345678'}", &[]).unwrap();
+    assert_eq!(quoted.redis.password, "12345678");
+}
+
+#[test]
+fn other_variables_are_numbers_lists_and_maps_or_text_as_it_came() {
+    let env = [
+        ("STREAMGATE_SERVER__GRACE_MS", "7"),
+        ("STREAMGATE_MESH__TARGETS", "{upload: 'http://upload:1'}"),
+        ("STREAMGATE_CHAINS__5", "['http://a:1']"),
+        ("STREAMGATE_UPLOAD__LABEL", "top #1"),
+    ];
+    let settings = load("", &env).unwrap();
+    assert_eq!((settings.grace(), settings.targets.len(), settings.chains[&5].len()), (Duration::from_millis(7), 1, 1));
+    let label = |text| {
+        let settings = load("", &[("STREAMGATE_UPLOAD__LABEL", text)]).unwrap();
+        settings.section::<UploadConfig>(ServiceName::Upload).unwrap().label
+    };
+    assert_eq!(
+        (label("top #1"), label("\"7\""), label("'7'"), label("it's")),
+        ("top #1".into(), "7".into(), "7".into(), "it's".into())
+    );
+}
+
+#[test]
 fn variables_that_a_container_platform_sets_are_left_alone() {
     let env = [
         ("STREAMGATE_AUTH_SERVICE_HOST", "10.0.0.1"),
         ("STREAMGATE_AUTH_SERVICE_PORT_GRPC", "9007"),
         ("STREAMGATE_AUTH_PORT", "tcp://10.0.0.1:9007"),
         ("STREAMGATE_AUTH_PORT_9007_TCP", "tcp://10.0.0.1:9007"),
+        ("SERVER_PORT", "tcp://10.0.0.1:80"),
+        ("DB_PORT", "tcp://10.0.0.1:5432"),
     ];
     assert!(load("", &env).is_ok());
 }
