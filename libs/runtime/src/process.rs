@@ -8,8 +8,8 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
-/// Bytes of a page of memory, and ticks of a second, on every Linux that Rust supports by default.
-const PAGE_BYTES: u64 = 4096;
+/// Ticks of a second on every Linux that Rust supports by default. Sizes in pages are not read: a page has
+/// 4 KiB on one machine and 64 on another.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Reads `/proc/self`. Services of one process all tell the same numbers.
@@ -28,8 +28,10 @@ struct Usage {
 impl Usage {
     fn now() -> Self {
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let resident_bytes = resident_bytes(&status).unwrap_or_default();
         let open_files = fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64);
-        Self { open_files, ..Self::of_stat(&stat).unwrap_or_default() }
+        Self { resident_bytes, open_files, ..Self::of_stat(&stat).unwrap_or_default() }
     }
 
     fn of_stat(stat: &str) -> Option<Self> {
@@ -39,8 +41,14 @@ impl Usage {
         let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<u64>().ok());
         #[allow(clippy::cast_precision_loss, reason = "exact for a hundred thousand years of CPU time")]
         let cpu_seconds = (number(14)? + number(15)?) as f64 / TICKS_PER_SECOND;
-        Some(Self { cpu_seconds, threads: number(20)?, resident_bytes: number(24)? * PAGE_BYTES, open_files: 0 })
+        Some(Self { cpu_seconds, threads: number(20)?, ..Self::default() })
     }
+}
+
+/// `VmRSS` of `/proc/self/status`, whose "kB" are KiB.
+fn resident_bytes(status: &str) -> Option<u64> {
+    let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(size.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()? * 1024)
 }
 
 impl Collector for ProcessMetrics {
@@ -70,8 +78,15 @@ mod tests {
     fn a_name_with_parentheses_hides_no_field() {
         let stat = "7 (a) b) R 1 7 7 0 -1 0 0 0 0 0 150 50 0 0 20 0 9 0 12345 999 3 18446744073709551615";
         let usage = Usage::of_stat(stat).unwrap();
-        assert_eq!(usage, Usage { cpu_seconds: 2.0, threads: 9, resident_bytes: 3 * 4096, open_files: 0 });
+        assert_eq!(usage, Usage { cpu_seconds: 2.0, threads: 9, ..Usage::default() });
         assert_eq!(Usage::of_stat("7 (a"), None);
+    }
+
+    #[test]
+    fn memory_is_counted_in_a_unit_that_every_machine_shares() {
+        let status = "Name:\tstreamgate\nVmHWM:\t     900 kB\nVmRSS:\t     192 kB\nRssAnon:\t      64 kB\n";
+        assert_eq!(resident_bytes(status), Some(192 * 1024));
+        assert_eq!(resident_bytes("Name:\tkthreadd\n"), None);
     }
 
     #[test]
