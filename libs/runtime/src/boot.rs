@@ -62,7 +62,7 @@ impl Common {
     /// File of a service's own database. Its folder exists.
     #[must_use]
     pub fn database_path(&self, name: ServiceName) -> PathBuf {
-        databases(&self.data_dir).join(format!("{name}.db"))
+        database_file(&self.data_dir, name)
     }
 
     /// Folder of the blobs, which services share. It exists.
@@ -74,6 +74,10 @@ impl Common {
 
 pub(crate) fn databases(data_dir: &Path) -> PathBuf {
     data_dir.join("db")
+}
+
+pub(crate) fn database_file(data_dir: &Path, name: ServiceName) -> PathBuf {
+    databases(data_dir).join(format!("{name}.db"))
 }
 
 pub(crate) fn blobs(data_dir: &Path) -> PathBuf {

@@ -10,7 +10,7 @@ use streamgate_core::{ServiceName, error::chain};
 use streamgate_store::{BlobStore, Database, Error, Migrations, PostgresServer, S3Blobs, S3Bucket, open_blobs};
 use tokio::time::{Instant, sleep};
 
-use crate::{Boot, BoxError, service::ReadyCheck};
+use crate::{Boot, BoxError, boot::database_file, service::ReadyCheck};
 
 /// First wait for a server that is not there yet; it doubles from there.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -154,11 +154,16 @@ impl<C> Boot<C> {
     }
 }
 
-/// The database of a service in `folder`, or on the configured server, without waiting for it.
-pub(crate) async fn open(stores: &Stores, folder: &Path, name: ServiceName, migrations: &Migrations) -> Result<Database, Error> {
+/// The database of a service under `data_dir`, or on the configured server, without waiting for it.
+pub(crate) async fn open(
+    stores: &Stores,
+    data_dir: &Path,
+    name: ServiceName,
+    migrations: &Migrations,
+) -> Result<Database, Error> {
     match &stores.database {
         Some(server) => Database::connect(server, &schema(name), migrations).await,
-        None => Database::open(&folder.join(format!("{name}.db")), migrations).await,
+        None => Database::open(&database_file(data_dir, name), migrations).await,
     }
 }
 

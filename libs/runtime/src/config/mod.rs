@@ -13,6 +13,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+use streamgate_client::MeshSecret;
 use streamgate_core::ServiceName;
 
 use crate::{ServiceConfig, Stores};
@@ -190,7 +191,7 @@ impl Settings {
         if self.data_dir.as_os_str().is_empty() {
             return Err(ConfigError("data_dir must name a folder".to_owned()));
         }
-        if !self.mesh_secret.is_empty() && self.mesh_secret.len() < 16 {
+        if !self.mesh_secret.is_empty() && MeshSecret::new(self.mesh_secret.as_bytes()).is_none() {
             return Err(ConfigError("mesh.secret must have at least 16 characters, or be left out".to_owned()));
         }
         self.redis.check().map_err(ConfigError)?;

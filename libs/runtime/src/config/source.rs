@@ -10,7 +10,7 @@ use streamgate_core::ServiceName;
 use streamgate_store::{Database, Migrations};
 
 use super::{ConfigError, Settings, env};
-use crate::{BoxError, boot::databases, stores};
+use crate::{BoxError, stores};
 
 /// File that is read when nobody names another.
 const DEFAULT_FILE: &str = "config/config.yaml";
@@ -107,7 +107,7 @@ impl ConfigSource {
     /// What is wrong with the configuration, or with the database; it is not waited for.
     pub async fn database(&self, name: ServiceName, migrations: &Migrations) -> Result<Database, BoxError> {
         let settings = Settings::load(self)?;
-        Ok(stores::open(&settings.stores, &databases(&settings.data_dir), name, migrations).await?)
+        Ok(stores::open(&settings.stores, &settings.data_dir, name, migrations).await?)
     }
 
     /// All layers merged.
