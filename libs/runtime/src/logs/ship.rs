@@ -20,7 +20,7 @@ const BATCHES_PER_CALL: usize = 200;
 /// Wait after a call that failed; doubles up to the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Patience with the last call, when the process stops.
+/// Patience with a call, and then with the last, when the process stops.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// Sends until `stop`, and then what is left, once. The monitor may be away: lines that find no
@@ -61,11 +61,16 @@ async fn call(waiting: &mut Waiting, mesh: &Mesh, stop: &CancellationToken) -> b
         let batch: PushLogsRequest = batches.recv().await?;
         Some((batch, batches))
     })));
-    let mut sent = 0;
+    // A monitor that lives and does not answer must not keep the process from ending.
+    let mut given_up = pin!(async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_CALL).await;
+    });
+    let mut told = 0;
     let feeding = async {
         for _ in 0..BATCHES_PER_CALL {
             let batch = waiting.batch();
-            sent += batch.lines.len() as u64;
+            told += batch.lines.len() as u64 + batch.dropped;
             if sender.send(batch).await.is_err() || stop.run_until_cancelled(waiting.gather()).await.is_none() {
                 break;
             }
@@ -74,15 +79,19 @@ async fn call(waiting: &mut Waiting, mesh: &Mesh, stop: &CancellationToken) -> b
     let ended = tokio::select! {
         outcome = &mut pushing => Some(outcome.is_ok()),
         () = feeding => None,
+        () = &mut given_up => Some(false),
     };
     drop(sender);
     let is_well = match ended {
         Some(is_well) => is_well,
-        None => pushing.await.is_ok(),
+        None => tokio::select! {
+            outcome = &mut pushing => outcome.is_ok(),
+            () = &mut given_up => false,
+        },
     };
     if !is_well {
-        // Which of them have arrived is not known. Too many is the honest side.
-        waiting.dropped.fetch_add(sent, Ordering::Relaxed);
+        // Which lines and which counts have arrived is not known. Too many is the honest side.
+        waiting.dropped.fetch_add(told, Ordering::Relaxed);
     }
     is_well
 }
@@ -107,5 +116,75 @@ impl Waiting {
 
     fn batch(&mut self) -> PushLogsRequest {
         PushLogsRequest { lines: std::mem::take(&mut self.gathered), dropped: self.dropped.swap(0, Ordering::Relaxed) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        future::{Pending, pending},
+        sync::Arc,
+        task::{Context, Poll},
+    };
+
+    use axum::body::Body;
+    use http::{Request, Response};
+    use streamgate_core::ServiceName;
+    use tokio::sync::Notify;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+    use crate::{Service, logs::tap, testing};
+
+    /// A monitor that takes calls and never answers.
+    #[derive(Clone)]
+    struct Hanging(Arc<Notify>);
+
+    impl tower::Service<Request<tonic::body::Body>> for Hanging {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Pending<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<tonic::body::Body>) -> Self::Future {
+            self.0.notify_one();
+            pending()
+        }
+    }
+
+    impl tonic::server::NamedService for Hanging {
+        const NAME: &'static str = "streamgate.monitor.v1.MonitorService";
+    }
+
+    fn one_line() -> Waiting {
+        let (tap, waiting) = tap(ServiceName::Cache);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(tap), || tracing::info!("x"));
+        waiting
+    }
+
+    #[tokio::test]
+    async fn a_monitor_that_never_answers_does_not_keep_the_process_from_ending() {
+        let called = Arc::new(Notify::new());
+        let service = Service::new().grpc(Hanging(Arc::clone(&called)));
+        let running = testing::serve(ServiceName::Monitor, service).await.unwrap();
+        let stop = CancellationToken::new();
+        let shipping = tokio::spawn(ship(one_line(), running.mesh().clone(), stop.clone()));
+        called.notified().await;
+        stop.cancel();
+        tokio::time::timeout(LAST_CALL * 10, shipping).await.expect("it gives up").unwrap();
+        running.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_count_of_dropped_lines_outlives_the_call_that_failed_to_tell_it() {
+        let mesh = testing::mesh(ServiceName::Cache, &[]).unwrap();
+        let mut waiting = one_line();
+        waiting.dropped.store(3, Ordering::Relaxed);
+        assert!(!call(&mut waiting, &mesh, &CancellationToken::new()).await);
+        assert_eq!(waiting.dropped.load(Ordering::Relaxed), 4);
     }
 }
