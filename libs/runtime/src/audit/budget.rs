@@ -1,25 +1,58 @@
-//! How many entries strangers can cause: a flood of bad calls must not fill the log.
+//! How many entries of a kind are noted: a flood of bad calls must not fill the log.
 
 use std::time::Instant;
+
+use streamgate_core::Caller;
+
+use super::AuditOutcome;
 
 /// Entries at once, and each second.
 const BURST: f64 = 200.0;
 const PER_SECOND: f64 = 20.0;
 
+/// Who could drown whom has a budget apart.
+#[derive(Debug)]
+pub(super) struct Budgets {
+    /// What strangers are not let do: they choose how often that is.
+    strangers_in_vain: Budget,
+    /// What strangers are let do, such as a login.
+    strangers: Budget,
+    /// What accounts may not do, and what services are refused or fail to do.
+    known: Budget,
+}
+
+impl Budgets {
+    pub(super) fn new() -> Self {
+        Self { strangers_in_vain: Budget::new(), strangers: Budget::new(), known: Budget::new() }
+    }
+
+    /// Whether a call may be noted. What an account may do always is, even if it failed: a part may have been done.
+    pub(super) fn take(&mut self, caller: Option<&Caller>, outcome: AuditOutcome) -> bool {
+        let is_account = caller.is_some_and(|caller| caller.account().is_some());
+        let is_known = is_account || caller.is_some_and(Caller::is_service);
+        match outcome {
+            AuditOutcome::Allowed | AuditOutcome::Failed if is_account => true,
+            _ if is_known => self.known.take(),
+            AuditOutcome::Allowed => self.strangers.take(),
+            _ => self.strangers_in_vain.take(),
+        }
+    }
+}
+
 /// Fills up with time.
 #[derive(Debug)]
-pub(super) struct Budget {
+struct Budget {
     left: f64,
     at: Instant,
 }
 
 impl Budget {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self { left: BURST, at: Instant::now() }
     }
 
     /// Takes one entry out, if there is one.
-    pub(super) fn take(&mut self) -> bool {
+    fn take(&mut self) -> bool {
         self.take_at(Instant::now())
     }
 

@@ -26,7 +26,7 @@ use streamgate_core::{
 use streamgate_proto::streamgate::audit::v1::{AuditEntry, AuditOutcome};
 use tokio::sync::Notify;
 
-use self::{budget::Budget, spool::Spool};
+use self::{budget::Budgets, spool::Spool};
 use crate::Metrics;
 
 pub(crate) use ship::ship;
@@ -46,7 +46,7 @@ struct Inner {
 
 struct State {
     spool: Spool,
-    budget: Budget,
+    budgets: Budgets,
     /// Calls that could not be noted since the last entry.
     missing: u64,
     /// Whether the last try to write failed; it is logged once.
@@ -71,20 +71,17 @@ impl Auditor {
     /// Opens the files of `service` under the data folder.
     pub(crate) fn open(data_dir: &Path, service: ServiceName, metrics: &Metrics) -> io::Result<Self> {
         let spool = Spool::open(&data_dir.join("audit"), service)?;
-        let state = Mutex::new(State { spool, budget: Budget::new(), missing: 0, is_failing: false });
+        let state = Mutex::new(State { spool, budgets: Budgets::new(), missing: 0, is_failing: false });
         let entries = metrics.counter("audit_entries", "Calls noted for the audit log");
         let missed = metrics.counter("audit_missed", "Calls that could not be noted for the audit log, for want of room");
         Ok(Self(Arc::new(Inner { service, state, wake: Notify::new(), entries, missed })))
     }
 
-    /// Notes a call, before its answer leaves.
+    /// Notes a call, before its answer leaves. A flood of calls is counted instead, except of those that are always noted.
     pub(crate) fn note(&self, noted: &Noted<'_>) {
         let outcome = outcome(noted.failure);
         let mut state = self.state();
-        // Strangers choose how often they are refused. Who is known is always noted.
-        let is_known = noted.caller.is_some_and(|caller| caller.account().is_some());
-        let is_free = is_known && outcome == AuditOutcome::Allowed;
-        if !is_free && !state.budget.take() {
+        if !state.budgets.take(noted.caller, outcome) {
             return self.missed(&mut state);
         }
         let mut entry = self.entry(noted, outcome);
@@ -148,5 +145,55 @@ fn outcome(failure: Option<&Failure>) -> AuditOutcome {
         None => AuditOutcome::Allowed,
         Some(Unauthenticated | PermissionDenied) => AuditOutcome::Refused,
         Some(_) => AuditOutcome::Failed,
+    }
+}
+
+#[cfg(test)]
+impl Auditor {
+    /// What was noted and not sent.
+    pub(crate) fn entries(&self) -> Vec<AuditEntry> {
+        let path = self.state().spool.oldest();
+        path.map(|path| spool::read(&path).unwrap().entries).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use streamgate_core::{Account, ErrorKind, Role, ids::AccountId};
+
+    use super::*;
+
+    fn note(auditor: &Auditor, identity: Identity, kind: Option<ErrorKind>, request_id: &str) {
+        let caller = Caller { identity, request_id: request_id.to_owned() };
+        let failure = kind.map(|kind| Failure::new(kind, "no", "no"));
+        let noted =
+            Noted { method: "/a.B/C", caller: Some(&caller), object: String::new(), failure: failure.as_ref(), request_id };
+        auditor.note(&noted);
+    }
+
+    #[test]
+    fn a_flood_of_strangers_hides_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let auditor = Auditor::open(folder.path(), ServiceName::Auth, &Metrics::new(ServiceName::Auth)).unwrap();
+        for _ in 0..10_000 {
+            note(&auditor, Identity::Anonymous, Some(ErrorKind::Unauthenticated), "flood");
+            note(&auditor, Identity::Anonymous, Some(ErrorKind::InvalidArgument), "flood");
+        }
+        let account = || Identity::Account(Account { id: AccountId::new(), role: Role::Viewer, wallet: None });
+        let service = Identity::Service { name: ServiceName::Upload, on_behalf_of: None };
+        for _ in 0..10_000 {
+            note(&auditor, Identity::Anonymous, None, "login");
+        }
+        note(&auditor, service, Some(ErrorKind::PermissionDenied), "service");
+        for _ in 0..10_000 {
+            note(&auditor, account(), Some(ErrorKind::PermissionDenied), "refused");
+        }
+        note(&auditor, account(), None, "allowed");
+        note(&auditor, account(), Some(ErrorKind::DeadlineExceeded), "failed");
+        let entries = auditor.entries();
+        for request in ["login", "service", "refused", "allowed", "failed"] {
+            assert!(entries.iter().any(|entry| entry.request_id == request), "{request}");
+        }
+        assert!(entries.len() < 10_000 && entries.iter().any(|entry| entry.missing_before > 0));
     }
 }

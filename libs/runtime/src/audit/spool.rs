@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(second.oldest(), None);
         let adopted = first.oldest().unwrap();
         assert_eq!(ids(&adopted), ["of the dead"]);
-        assert_eq!(left_behind(folder.path(), ServiceName::Upload).unwrap(), [PathBuf::new(); 0], "they are of a living one now");
+        assert!(left_behind(folder.path(), ServiceName::Upload).unwrap().is_empty(), "they are of a living one now");
         first.done(&adopted).unwrap();
         first.done(&adopted).expect("a file that is gone is done");
     }
