@@ -70,15 +70,15 @@ async fn rpc(
         Ok(caller) => caller,
         Err(Refused { caller, failure }) => {
             if let Some(watched) = watched {
-                watched.refused(caller.as_ref(), &failure, body).await;
+                watched.refused(caller, failure.clone(), body).await;
             }
             return Status::from(failure).into_http();
         }
     };
-    let Some(watched) = watched else { return within_deadline(routes, Request::from_parts(parts, body)).await };
-    let request = Request::from_parts(parts, watched.body(body));
+    let Some(mut watched) = watched else { return within_deadline(routes, Request::from_parts(parts, body)).await };
+    let request = Request::from_parts(parts, watched.admitted(caller, body));
     let response = within_deadline(routes, request).await;
-    watched.answered(caller.as_ref(), response).await
+    watched.answered(response).await
 }
 
 /// The caller does not wait longer than it says, so neither does the handler.
@@ -113,9 +113,58 @@ fn service_of(path: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::{future::pending, panic::AssertUnwindSafe};
+
+    use async_trait::async_trait;
+    use axum::routing::any;
+    use futures::FutureExt as _;
     use http::HeaderValue;
+    use streamgate_client::Authenticator;
+    use streamgate_core::{Account, Identity, Role, ServiceName, ids::AccountId};
+    use streamgate_proto::streamgate::audit::v1::{AuditEntry, AuditOutcome};
 
     use super::*;
+    use crate::Metrics;
+
+    /// Takes everybody for an operator.
+    #[derive(Debug)]
+    struct Operators;
+
+    #[async_trait]
+    impl Authenticator for Operators {
+        async fn authenticate(&self, _: &HeaderMap) -> Result<Identity, Failure> {
+            Ok(Identity::Account(Account { id: AccountId::new(), role: Role::Operator, wallet: None }))
+        }
+    }
+
+    /// What is noted of a call that hangs and is dropped, and of one whose handler panics.
+    async fn noted_of(method: &str) -> [Vec<AuditEntry>; 2] {
+        let path = format!("/streamgate.cache.v1.CacheService/{method}");
+        let hanging = Router::new().route(&path, any(pending::<()>));
+        let panicking = Router::new().route(&path, any(async || -> () { panic!("a bug in a handler") }));
+        let gatekeeper = Gatekeeper::new(Arc::new(Operators));
+        let context = RequestContext::from_headers(&HeaderMap::new());
+        let mut noted = [Vec::new(), Vec::new()];
+        for (routes, entries) in [hanging, panicking].into_iter().zip(&mut noted) {
+            let folder = tempfile::tempdir().unwrap();
+            let auditor = Auditor::open(folder.path(), ServiceName::Cache, &Metrics::new(ServiceName::Cache)).unwrap();
+            let request = Request::builder().uri(&path).body(Body::empty()).unwrap();
+            let call = AssertUnwindSafe(rpc(routes, &gatekeeper, Some(&auditor), request, &context)).catch_unwind();
+            assert!(call.now_or_never().is_none_or(|panicked| panicked.is_err()));
+            *entries = auditor.entries();
+        }
+        noted
+    }
+
+    #[tokio::test]
+    async fn a_change_whose_caller_breaks_off_or_whose_handler_panics_is_noted_once_as_unknown() {
+        for entries in noted_of("Clear").await {
+            let noted: Vec<_> = entries.iter().map(|entry| (entry.outcome(), entry.reason.as_str())).collect();
+            assert_eq!(noted, [(AuditOutcome::Failed, "outcome_unknown")]);
+            assert!(entries[0].actor.starts_with("account:"), "{}", entries[0].actor);
+        }
+        assert_eq!(noted_of("GetStats").await, [Vec::new(), Vec::new()], "it changes nothing");
+    }
 
     #[test]
     fn the_content_type_tells_grpc_from_grpc_web_and_from_the_rest() {

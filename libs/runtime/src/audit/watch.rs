@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
-use streamgate_core::{Caller, Failure, access::only_reads};
+use streamgate_core::{Caller, ErrorKind, Failure, access::only_reads};
 use tonic::Status;
 
 use super::{
@@ -28,13 +28,23 @@ const HEAD_PATIENCE: Duration = Duration::from_millis(50);
 /// The first bytes of a body, as they pass.
 type Head = Arc<Mutex<Vec<u8>>>;
 
-/// A call under way.
+/// A call under way. When it goes, it is noted as far as it came: callers break off, and handlers panic.
 pub(crate) struct Watched {
     auditor: Auditor,
     path: String,
     shape: &'static Shape,
     request_id: String,
     head: Head,
+    caller: Option<Caller>,
+    /// How it would be noted now; absent while it need not be.
+    ending: Option<Ending>,
+}
+
+/// How a call ended.
+enum Ending {
+    /// With an answer, that names what was made.
+    Done(String),
+    Failed(Failure),
 }
 
 impl Watched {
@@ -42,54 +52,78 @@ impl Watched {
     pub(crate) fn new(auditor: &Auditor, path: &str, request_id: &str) -> Option<Self> {
         let shape = object::shape(path)?;
         let (path, request_id) = (path.to_owned(), request_id.to_owned());
-        Some(Self { auditor: auditor.clone(), path, shape, request_id, head: Head::default() })
+        Some(Self { auditor: auditor.clone(), path, shape, request_id, head: Head::default(), caller: None, ending: None })
     }
 
     /// The body, with its first bytes noted as they pass.
-    pub(crate) fn body(&self, body: Body) -> Body {
+    fn body(&self, body: Body) -> Body {
         Body::new(Passing { body, head: Arc::clone(&self.head) })
     }
 
     /// Notes a call that was refused before it reached its handler.
-    pub(crate) async fn refused(self, caller: Option<&Caller>, failure: &Failure, body: Body) {
+    pub(crate) async fn refused(mut self, caller: Option<Caller>, failure: Failure, body: Body) {
+        (self.caller, self.ending) = (caller, Some(Ending::Failed(failure)));
         // Strangers may keep their bytes back; who is known is asked for them.
-        if caller.is_some_and(|caller| caller.account().is_some()) {
+        if self.caller.as_ref().is_some_and(|caller| caller.account().is_some()) {
             let mut body = self.body(body);
             let _first = tokio::time::timeout(HEAD_PATIENCE, body.frame()).await;
         }
-        self.note(caller, Some(failure), "");
+    }
+
+    /// Lets a call go to its handler, which may change something before it is dropped.
+    pub(crate) fn admitted(&mut self, caller: Option<Caller>, body: Body) -> Body {
+        self.caller = caller;
+        if self.may_change() {
+            let message = "the call ended before its answer";
+            self.ending = Some(Ending::Failed(Failure::new(ErrorKind::Cancelled, "outcome_unknown", message)));
+        }
+        self.body(body)
     }
 
     /// Notes how a call was answered, if it must be.
-    pub(crate) async fn answered(self, caller: Option<&Caller>, response: Response<Body>) -> Response<Body> {
+    pub(crate) async fn answered(mut self, response: Response<Body>) -> Response<Body> {
         // An error comes in the head, since no handler of ours sends a part of an answer before it.
         let failure = Status::from_header_map(response.headers()).map(|status| Failure::from(&status));
-        let is_refused = failure.as_ref().is_some_and(|failure| super::outcome(Some(failure)) == super::AuditOutcome::Refused);
-        let may_change = !only_reads(&self.path) && !caller.is_some_and(Caller::is_service);
-        if !is_refused && !may_change {
+        let is_refused = super::outcome(failure.as_ref()) == super::AuditOutcome::Refused;
+        if !is_refused && !self.may_change() {
             return response;
         }
-        if failure.is_some() || !self.shape.is_unary {
-            self.note(caller, failure.as_ref(), "");
+        if let Some(failure) = failure {
+            self.ending = Some(Ending::Failed(failure));
+            return response;
+        }
+        self.ending = Some(Ending::Done(String::new()));
+        if !self.shape.is_unary {
             return response;
         }
         let (parts, body) = response.into_parts();
         // A unary answer lies in memory already, whole.
         let Ok(answer) = body.collect().await else {
-            self.note(caller, None, "");
             return Status::internal("internal error").into_http();
         };
         let trailers = answer.trailers().cloned();
         let bytes = answer.to_bytes();
-        self.note(caller, None, &self.shape.of_response(&bytes));
+        self.ending = Some(Ending::Done(self.shape.of_response(&bytes)));
         let answer = Full::new(bytes).with_trailers(async move { trailers.map(Ok) });
         Response::from_parts(parts, Body::new(answer))
     }
 
-    fn note(&self, caller: Option<&Caller>, failure: Option<&Failure>, created: &str) {
+    fn may_change(&self) -> bool {
+        !only_reads(&self.path) && !self.caller.as_ref().is_some_and(Caller::is_service)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let (created, failure) = match self.ending.take() {
+            None => return,
+            Some(Ending::Done(created)) => (created, None),
+            Some(Ending::Failed(failure)) => (String::new(), Some(failure)),
+        };
         let asked = self.shape.of_request(&self.head.lock().unwrap_or_else(PoisonError::into_inner));
-        let object = if asked.is_empty() { created.to_owned() } else { asked };
-        self.auditor.note(&Noted { method: &self.path, caller, object, failure, request_id: &self.request_id });
+        let object = if asked.is_empty() { created } else { asked };
+        let (method, caller, request_id) = (self.path.as_str(), self.caller.as_ref(), self.request_id.as_str());
+        self.auditor.note(&Noted { method, caller, object, failure: failure.as_ref(), request_id });
     }
 }
 
