@@ -9,6 +9,17 @@ use tonic_types::{ErrorDetails, StatusExt};
 /// The domain of every `ErrorInfo` of this project.
 pub const ERROR_DOMAIN: &str = "streamgate";
 
+/// Bounds of what an answer says of a failure. It travels in two headers, one of them in base64 and one with three bytes
+/// for each that is not ASCII, and a gRPC client breaks a call off whose headers exceed 16 KiB.
+const MAX_FIELDS: usize = 32;
+const MAX_FIELDS_BYTES: usize = 4096;
+const MAX_TEXT_BYTES: usize = 256;
+const MAX_UNMET_BYTES: usize = 4096;
+const MAX_MESSAGE_BYTES: usize = 512;
+const MAX_REASON_BYTES: usize = 64;
+/// The field that stands for those which are not listed.
+const OTHER_FIELDS: &str = "others";
+
 /// Key of `ErrorInfo.metadata` under which unmet requirements are listed, one a line.
 const UNMET_KEY: &str = "unmet";
 
@@ -157,6 +168,49 @@ impl FieldViolation {
     }
 }
 
+/// As many of the fields as an answer has room for; the last entry says how many are left out.
+fn listed(fields: Vec<FieldViolation>) -> Vec<FieldViolation> {
+    let count = fields.len();
+    let most = if count > MAX_FIELDS { MAX_FIELDS - 1 } else { count };
+    let mut room = MAX_FIELDS_BYTES;
+    let mut listed = Vec::with_capacity(most);
+    for FieldViolation { field, description } in fields.into_iter().take(most) {
+        let next = FieldViolation { field: cut(field, MAX_TEXT_BYTES), description: cut(description, MAX_TEXT_BYTES) };
+        let Some(rest) = room.checked_sub(next.field.len() + next.description.len()) else { break };
+        room = rest;
+        listed.push(next);
+    }
+    if listed.len() < count {
+        listed.push(FieldViolation::new(OTHER_FIELDS, format!("{} more are wrong", count - listed.len())));
+    }
+    listed
+}
+
+/// The requirements, one a line, as far as an answer has room for them.
+fn unmet_lines(unmet: &[String]) -> String {
+    let mut lines = String::new();
+    for (place, line) in unmet.iter().enumerate() {
+        let separator = if place == 0 { "" } else { "\n" };
+        if place > 0 && lines.len() + line.len() > MAX_UNMET_BYTES {
+            lines.push_str(&format!("\nand {} more", unmet.len() - place));
+            break;
+        }
+        lines.push_str(separator);
+        lines.push_str(&cut(line.clone(), MAX_UNMET_BYTES));
+    }
+    lines
+}
+
+/// The beginning of a text that is longer than `most` bytes.
+fn cut(mut text: String, most: usize) -> String {
+    const MORE: &str = "...";
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most - MORE.len()));
+        text.push_str(MORE);
+    }
+    text
+}
+
 /// An error as a caller may see it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -213,16 +267,18 @@ impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
         let mut metadata = HashMap::from([("kind".to_owned(), failure.kind.as_str().to_owned())]);
         if !failure.unmet.is_empty() {
-            metadata.insert(UNMET_KEY.to_owned(), failure.unmet.join("\n"));
+            metadata.insert(UNMET_KEY.to_owned(), unmet_lines(&failure.unmet));
         }
-        let mut details = ErrorDetails::with_error_info(failure.reason.into_owned(), ERROR_DOMAIN, metadata);
-        for field in failure.fields {
+        let mut details =
+            ErrorDetails::with_error_info(cut(failure.reason.into_owned(), MAX_REASON_BYTES), ERROR_DOMAIN, metadata);
+        for field in listed(failure.fields) {
             details.add_bad_request_violation(field.field, field.description);
         }
         if let Some(wait) = failure.retry_after {
             details.set_retry_info(Some(wait));
         }
         let message = if failure.kind == ErrorKind::Internal { "internal error".to_owned() } else { failure.message };
+        let message = cut(message, MAX_MESSAGE_BYTES);
         Self::with_error_details(failure.kind.code(), message, details)
     }
 }
@@ -263,6 +319,52 @@ mod tests {
         }
         .retry_after(Duration::from_secs(7));
         assert_eq!(Failure::from(&Status::from(sent.clone())), sent);
+    }
+
+    /// As HTTP/2 counts headers: name, value and 32 bytes each.
+    fn header_bytes(failure: Failure) -> usize {
+        let response = Status::from(failure).into_http::<()>();
+        response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+    }
+
+    /// What hyper's client takes, less what else an answer carries: the date, the request's id.
+    const HEADER_ROOM: usize = 16 * 1024 - 1024;
+
+    #[test]
+    fn an_answer_lists_what_fits_into_its_headers_and_counts_the_rest() {
+        let bad =
+            |place| FieldViolation::new(format!("gate.all.rules[0].wallets.accounts[{place}]"), "must be a CAIP-10 account");
+        let failure = Failure::invalid((0..256).map(bad).collect());
+        let read = Failure::from(&Status::from(failure.clone()));
+        assert_eq!(read.fields.len(), MAX_FIELDS);
+        assert_eq!(read.fields[..MAX_FIELDS - 1], failure.fields[..MAX_FIELDS - 1]);
+        assert_eq!(read.fields[MAX_FIELDS - 1], FieldViolation::new(OTHER_FIELDS, "225 more are wrong"));
+        assert!(header_bytes(failure) < HEADER_ROOM);
+        let all = Failure::invalid((0..MAX_FIELDS).map(bad).collect());
+        assert_eq!(Failure::from(&Status::from(all.clone())), all);
+    }
+
+    #[test]
+    fn the_largest_failure_fits_into_headers() {
+        let long = "\u{20ac}".repeat(10_000);
+        for unmet in [vec![long.clone(); 300], vec!["\u{20ac}".repeat(100); 300]] {
+            let failure = Failure {
+                reason: long.clone().into(),
+                fields: vec![FieldViolation::new(long.clone(), long.clone()); 300],
+                ..Failure::new(ErrorKind::StorageFull, "", long.clone())
+            }
+            .with_unmet(unmet)
+            .retry_after(Duration::from_secs(7));
+            let bytes = header_bytes(failure.clone());
+            assert!(bytes < HEADER_ROOM, "{bytes}");
+            let read = Failure::from(&Status::from(failure));
+            assert!(
+                read.unmet.last().is_some_and(|line| line.starts_with("and ") && line.ends_with(" more")),
+                "{:?}",
+                read.unmet
+            );
+            assert!(read.message.ends_with("..."));
+        }
     }
 
     #[test]

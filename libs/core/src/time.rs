@@ -7,8 +7,10 @@ use prost_types::Timestamp;
 /// Milliseconds since 1970, UTC.
 pub type UnixMillis = i64;
 
-/// The first and the last millisecond that a `google.protobuf.Timestamp` can say, and JSON can show.
-const WIRE_MS: (UnixMillis, UnixMillis) = (-62_135_596_800_000, 253_402_300_799_999);
+/// The first and the last second that a `google.protobuf.Timestamp` can say, and JSON can show: the years 1 to 9999.
+const WIRE_SECONDS: (i64, i64) = (-62_135_596_800, 253_402_300_799);
+/// The same to the millisecond.
+const WIRE_MS: (UnixMillis, UnixMillis) = (WIRE_SECONDS.0 * 1000, WIRE_SECONDS.1 * 1000 + 999);
 
 /// The time now.
 #[must_use]
@@ -31,6 +33,14 @@ pub fn from_timestamp(timestamp: &Timestamp) -> UnixMillis {
     ms.clamp(WIRE_MS.0, WIRE_MS.1)
 }
 
+/// From the wire, cut to milliseconds; absent when it says no time of the years 1 to 9999.
+#[must_use]
+pub fn exactly(timestamp: &Timestamp) -> Option<UnixMillis> {
+    let is_a_time =
+        (WIRE_SECONDS.0..=WIRE_SECONDS.1).contains(&timestamp.seconds) && (0..1_000_000_000).contains(&timestamp.nanos);
+    is_a_time.then(|| from_timestamp(timestamp))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +51,8 @@ mod tests {
         assert_eq!(from_timestamp(&beyond), WIRE_MS.0);
         assert_eq!(to_timestamp(i64::MAX), Timestamp { seconds: 253_402_300_799, nanos: 999_000_000 });
         assert_eq!(from_timestamp(&to_timestamp(-1)), -1);
+        assert_eq!(exactly(&beyond), None);
+        assert_eq!(exactly(&to_timestamp(i64::MAX)), Some(WIRE_MS.1));
+        assert_eq!(exactly(&Timestamp { seconds: 0, nanos: -1 }), None);
     }
 }

@@ -1,4 +1,4 @@
-//! From the wire to a strict tree. Every fault is found, not only the first.
+//! From the wire to a strict tree. The faults are found, not only the first one.
 
 use streamgate_proto::streamgate::gate::v1::{self as pb, rule::Kind};
 
@@ -6,11 +6,11 @@ use super::{Leaf, MAX_DEPTH, MAX_LEAVES, MAX_WALLETS, Rule};
 use crate::{
     error::FieldViolation,
     evm::{Address, BadWord, ChainId, Uint256, Wallet},
-    time::UnixMillis,
+    time::{self, UnixMillis},
 };
 
-/// 0001-01-01 and 9999-12-31 as `google.protobuf.Timestamp` bounds them.
-const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+/// Faults that are collected at the most: a small message can hold very many.
+const MAX_FAULTS: usize = 512;
 
 pub(super) fn parse(rule: pb::Rule) -> Result<Rule, Vec<FieldViolation>> {
     let mut reader = Reader { faults: Vec::new(), leaves: 0 };
@@ -31,7 +31,9 @@ struct Reader {
 
 impl Reader {
     fn fault(&mut self, field: impl Into<String>, what: impl Into<String>) {
-        self.faults.push(FieldViolation::new(field, what));
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(FieldViolation::new(field, what));
+        }
     }
 
     fn rule(&mut self, rule: pb::Rule, path: &str, level: usize) -> Option<Rule> {
@@ -166,12 +168,12 @@ impl Reader {
         (faults == self.faults.len()).then_some(Leaf::TimeWindow { from, until })
     }
 
-    fn moment(&mut self, time: prost_types::Timestamp, field: String) -> Option<UnixMillis> {
-        if TIMESTAMP_SECONDS.contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos) {
-            return Some(crate::time::from_timestamp(&time));
+    fn moment(&mut self, timestamp: prost_types::Timestamp, field: String) -> Option<UnixMillis> {
+        let moment = time::exactly(&timestamp);
+        if moment.is_none() {
+            self.fault(field, "must be a time in the years 1 to 9999");
         }
-        self.fault(field, "must be a time in the years 1 to 9999");
-        None
+        moment
     }
 
     fn chain(&mut self, text: &str, path: &str) -> Option<ChainId> {

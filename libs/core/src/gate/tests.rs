@@ -82,6 +82,12 @@ fn every_fault_is_named_by_its_path() {
 }
 
 #[test]
+fn very_many_faults_are_not_all_collected() {
+    let many = any(vec![any(vec![pb::Rule { kind: None }; 32]); 32]);
+    assert_eq!(faults(all(vec![many])).len(), 512);
+}
+
+#[test]
 fn limits_of_depth_and_leaves_hold() {
     let deep = |levels: usize| (1..levels).fold(signed_in(), |rule, _| wire(Kind::Not(Box::new(rule))));
     assert!(Gate::try_from(deep(5)).is_ok());
