@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), &described)?;
     fs::write(out.join("access.rs"), access_table(&pool)?)?;
+    fs::write(out.join("streaming.rs"), streaming_table(&pool)?)?;
 
     let set = prost_types::FileDescriptorSet::decode(described.as_slice())?;
     let mut config = tonic_prost_build::Config::new();
@@ -70,6 +71,25 @@ fn access_table(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
         String::from("/// Path and access number of every RPC, sorted by path.\npub static METHOD_ACCESS: &[(&str, i32)] = &[\n");
     for (path, level) in rows {
         writeln!(table, "    (\"{path}\", {level}),")?;
+    }
+    table.push_str("];\n");
+    Ok(table)
+}
+
+/// The path of each RPC of the project that streams in either direction, sorted.
+fn streaming_table(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
+    let mut rows = Vec::new();
+    for service in pool.services().filter(|s| s.full_name().starts_with("streamgate.")) {
+        for method in service.methods().filter(|m| m.is_client_streaming() || m.is_server_streaming()) {
+            rows.push(format!("/{}/{}", service.full_name(), method.name()));
+        }
+    }
+    rows.sort();
+    let mut table = String::from(
+        "/// Path of every RPC that streams in either direction, sorted.\npub static STREAMING_METHODS: &[&str] = &[\n",
+    );
+    for path in rows {
+        writeln!(table, "    \"{path}\",")?;
     }
     table.push_str("];\n");
     Ok(table)

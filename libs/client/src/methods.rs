@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use streamgate_core::access::only_reads;
-use streamgate_proto::FILE_DESCRIPTOR_SET;
+use streamgate_proto::{METHOD_ACCESS, STREAMING_METHODS};
 
 /// How a method is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,23 +16,12 @@ pub(crate) struct Method {
 
 /// Every method of the contracts by path.
 #[derive(Debug)]
-pub(crate) struct Methods(HashMap<String, Method>);
+pub(crate) struct Methods(HashMap<&'static str, Method>);
 
 impl Methods {
     pub(crate) fn of_contracts() -> Self {
-        let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default().file;
-        let mut methods = HashMap::new();
-        for file in &files {
-            for service in &file.service {
-                for method in &service.method {
-                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
-                    let unary = !method.client_streaming() && !method.server_streaming();
-                    let repeatable = only_reads(&path);
-                    methods.insert(path, Method { unary, repeatable });
-                }
-            }
-        }
-        Self(methods)
+        let method = |path| Method { unary: STREAMING_METHODS.binary_search(&path).is_err(), repeatable: only_reads(path) };
+        Self(METHOD_ACCESS.iter().map(|(path, _)| (*path, method(path))).collect())
     }
 
     /// A path of no contract is treated as a stream: it gets no deadline and is sent once.

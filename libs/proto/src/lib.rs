@@ -14,9 +14,10 @@
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/streamgate.rs"));
     include!(concat!(env!("OUT_DIR"), "/access.rs"));
+    include!(concat!(env!("OUT_DIR"), "/streaming.rs"));
 }
 
-pub use generated::{METHOD_ACCESS, streamgate};
+pub use generated::{METHOD_ACCESS, STREAMING_METHODS, streamgate};
 
 /// Every contract as an encoded `FileDescriptorSet`, with comments, for reflection and OpenAPI.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
