@@ -102,7 +102,8 @@ pub async fn caused_by<F: Future>(traceparent: &str, id: &str, name: &str, work:
         }
     }
     let request = RequestContext::from_headers(&headers);
-    let span = tracing::info_span!("caused", otel.name = name, otel.kind = "consumer", request_id = %request.request_id);
+    // As severe as can be, so that lines of every level that is logged have the request's id.
+    let span = tracing::error_span!("caused", otel.name = name, otel.kind = "consumer", request_id = %request.request_id);
     // Fails when spans are not exported, and then nobody needs a parent.
     let _without_export = span.set_parent(remote(traceparent));
     let request = request.in_trace_of(&span);
