@@ -64,7 +64,7 @@ impl MeshBuilder {
             let endpoints = Endpoints::of(&url).ok_or_else(|| BadTarget { name, url: url.clone() })?;
             routes.insert(name, Arc::new(Route::new(name, url, endpoints, Arc::clone(&methods))));
         }
-        let shared = Arc::new(Shared { secret: self.secret, routes, keyring: Keyring::new(), api_keys: api_keys() });
+        let shared = Arc::new(Shared { secret: self.secret, routes, keyring: Arc::new(Keyring::new()), api_keys: api_keys() });
         Ok(Mesh { shared, own: self.own, acting: Acting::Itself, request_id: None })
     }
 }
@@ -72,7 +72,7 @@ impl MeshBuilder {
 struct Shared {
     secret: MeshSecret,
     routes: BTreeMap<ServiceName, Arc<Route>>,
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
     api_keys: ApiKeys,
 }
 
@@ -125,7 +125,7 @@ impl Mesh {
         &self.shared.secret
     }
 
-    pub(crate) fn keyring(&self) -> &Keyring {
+    pub(crate) fn keyring(&self) -> &Arc<Keyring> {
         &self.shared.keyring
     }
 

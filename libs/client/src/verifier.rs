@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use moka::future::Cache;
 use sha2::{Digest as _, Sha256};
-use streamgate_core::{Failure, time::now_ms};
+use streamgate_core::{
+    Failure,
+    time::{UnixMillis, now_ms},
+};
 
 use crate::{
     keys::Digest,
     mesh::Mesh,
-    token::{self, AccessClaims, PlaybackClaims},
+    token::{self, AccessClaims, Jwks, PlaybackClaims, TokenError},
 };
 
 /// Verifies tokens locally, with the keys that auth publishes.
@@ -29,15 +33,7 @@ impl TokenVerifier {
     /// # Errors
     /// `Unauthenticated` for a bad token, `Unavailable` when auth can't be asked for its keys.
     pub async fn access(&self, token: &str) -> Result<Arc<AccessClaims>, Failure> {
-        let ring = self.mesh.keyring();
-        let digest: Digest = Sha256::digest(token.as_bytes()).into();
-        if let Some(claims) = ring.access.get(&digest).await {
-            token::check_times(claims.iat, claims.exp, now_ms())?;
-            return Ok(claims);
-        }
-        let claims = Arc::new(ring.check(&self.mesh.auth(), |keys| token::verify_access(token, keys, now_ms())).await?);
-        ring.access.insert(digest, Arc::clone(&claims)).await;
-        Ok(claims)
+        self.remembered(token, &self.mesh.keyring().access, token::verify_access, |claims| (claims.iat, claims.exp)).await
     }
 
     /// Reads a playback token.
@@ -45,14 +41,25 @@ impl TokenVerifier {
     /// # Errors
     /// `Unauthenticated` for a bad token, `Unavailable` when auth can't be asked for its keys.
     pub async fn playback(&self, token: &str) -> Result<Arc<PlaybackClaims>, Failure> {
-        let ring = self.mesh.keyring();
+        self.remembered(token, &self.mesh.keyring().playback, token::verify_playback, |claims| (claims.iat, claims.exp)).await
+    }
+
+    /// The claims of a token that was verified lately, or of one that is verified now.
+    async fn remembered<C: Send + Sync + 'static>(
+        &self,
+        token: &str,
+        known: &Cache<Digest, Arc<C>>,
+        verify: fn(&str, &Jwks, UnixMillis) -> Result<C, TokenError>,
+        times: fn(&C) -> (i64, i64),
+    ) -> Result<Arc<C>, Failure> {
         let digest: Digest = Sha256::digest(token.as_bytes()).into();
-        if let Some(claims) = ring.playback.get(&digest).await {
-            token::check_times(claims.iat, claims.exp, now_ms())?;
+        if let Some(claims) = known.get(&digest).await {
+            let (iat, exp) = times(&claims);
+            token::check_times(iat, exp, now_ms())?;
             return Ok(claims);
         }
-        let claims = Arc::new(ring.check(&self.mesh.auth(), |keys| token::verify_playback(token, keys, now_ms())).await?);
-        ring.playback.insert(digest, Arc::clone(&claims)).await;
+        let claims = Arc::new(self.mesh.keyring().check(&self.mesh.auth(), |keys| verify(token, keys, now_ms())).await?);
+        known.insert(digest, Arc::clone(&claims)).await;
         Ok(claims)
     }
 }
