@@ -1,22 +1,26 @@
-//! Stops calls to an endpoint that can't be connected to, for half a second at a time.
+//! Stops calls to an endpoint that does not answer, for half a second at a time.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-/// Failed connections in a row after which calls are refused at once.
+use tokio::time::Instant;
+
+/// Failures in a row after which calls are refused at once.
 const FAILURES_TO_OPEN: u32 = 5;
 /// How long they are refused before one call may try again.
 const OPEN_FOR: Duration = Duration::from_millis(500);
 
-/// Counts failed connections in a row.
+/// Counts failures in a row, and knows when the last answer came.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     origin: Instant,
     failures: AtomicU32,
     /// Milliseconds since `origin` until which calls are refused.
-    closed_at: AtomicU64,
+    refused_until_ms: AtomicU64,
+    /// Milliseconds from `origin` to the last answer.
+    answered_at_ms: AtomicU64,
     failures_to_open: u32,
 }
 
@@ -25,7 +29,8 @@ impl Breaker {
         Self {
             origin: Instant::now(),
             failures: AtomicU32::new(0),
-            closed_at: AtomicU64::new(0),
+            refused_until_ms: AtomicU64::new(0),
+            answered_at_ms: AtomicU64::new(0),
             failures_to_open: FAILURES_TO_OPEN,
         }
     }
@@ -54,19 +59,25 @@ impl Breaker {
         if self.is_closed() {
             return true;
         }
-        let (now, until) = (self.now_ms(), self.closed_at.load(Ordering::Relaxed));
+        let (now, until) = (self.now_ms(), self.refused_until_ms.load(Ordering::Relaxed));
         let next = now.saturating_add(millis(OPEN_FOR));
-        now >= until && self.closed_at.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        now >= until && self.refused_until_ms.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    pub(crate) fn connected(&self) {
+    /// How long the last answer is ago.
+    pub(crate) fn quiet_for(&self) -> Duration {
+        Duration::from_millis(self.now_ms().saturating_sub(self.answered_at_ms.load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn answered(&self) {
+        self.answered_at_ms.store(self.now_ms(), Ordering::Relaxed);
         self.failures.store(0, Ordering::Relaxed);
     }
 
-    pub(crate) fn refused(&self) {
+    pub(crate) fn failed(&self) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if failures >= self.failures_to_open {
-            self.closed_at.store(self.now_ms().saturating_add(millis(OPEN_FOR)), Ordering::Relaxed);
+            self.refused_until_ms.store(self.now_ms().saturating_add(millis(OPEN_FOR)), Ordering::Relaxed);
         }
     }
 }
@@ -84,17 +95,17 @@ mod tests {
         let breaker = Breaker::new();
         for _ in 0..FAILURES_TO_OPEN {
             assert!(breaker.admits());
-            breaker.refused();
+            breaker.failed();
         }
         assert!(!breaker.admits());
-        breaker.connected();
+        breaker.answered();
         assert!(breaker.admits());
     }
 
     #[test]
     fn whoever_watches_an_endpoint_is_never_refused() {
         let breaker = Breaker::that_never_opens();
-        (0..=FAILURES_TO_OPEN).for_each(|_| breaker.refused());
+        (0..=FAILURES_TO_OPEN).for_each(|_| breaker.failed());
         assert!(breaker.admits() && breaker.admits());
     }
 }

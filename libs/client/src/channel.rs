@@ -12,14 +12,16 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response, header::HOST, request::Parts};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use streamgate_core::{ErrorKind, Failure, ServiceName, time::now_ms};
-use tonic::{ConnectError, Status, body::Body, transport::Channel};
-use tower::{Service, ServiceExt as _};
+use tonic::{Status, body::Body, transport::Channel};
+use tower::Service;
 
 use crate::{
     breaker::Breaker,
+    budget::RetryBudget,
     context,
     credential::{self, Acting, MeshSecret},
-    endpoints::Endpoints,
+    endpoint::Broken,
+    endpoints::{Endpoints, Unsent},
     methods::{Method, Methods},
 };
 
@@ -40,11 +42,12 @@ pub(crate) struct Route {
     url: String,
     endpoints: Endpoints,
     methods: Arc<Methods>,
+    retries: RetryBudget,
 }
 
 impl Route {
     pub(crate) fn new(name: ServiceName, url: String, endpoints: Endpoints, methods: Arc<Methods>) -> Self {
-        Self { name, url, endpoints, methods }
+        Self { name, url, endpoints, methods, retries: RetryBudget::new() }
     }
 
     /// A route to one instance of the same service. Who takes it watches the instance at a pace of its own:
@@ -56,34 +59,6 @@ impl Route {
 
     pub(crate) fn url(&self) -> &str {
         &self.url
-    }
-
-    async fn send(&self, request: Request<Body>, may_probe: bool) -> Result<Response<Body>, Unsent> {
-        let endpoint = self.endpoints.pick(may_probe).await.ok_or(Unsent::NobodyAnswers)?;
-        let mut channel = endpoint.channel.clone();
-        let outcome = async { channel.ready().await?.call(request).await }.await;
-        match &outcome {
-            Err(error) if cause::<ConnectError>(error).is_some() => {
-                endpoint.breaker.refused();
-                self.endpoints.doubt();
-            }
-            _ => endpoint.breaker.connected(),
-        }
-        outcome.map_err(Unsent::Failed)
-    }
-}
-
-/// Why a request has no response.
-enum Unsent {
-    /// No endpoint is known to take calls.
-    NobodyAnswers,
-    /// The connection failed.
-    Failed(tonic::transport::Error),
-}
-
-impl Unsent {
-    fn is_certain(&self) -> bool {
-        matches!(self, Self::Failed(error) if cause::<ConnectError>(error).is_some())
     }
 }
 
@@ -97,8 +72,8 @@ pub(crate) struct Credential {
 
 /// A channel to one service, for generated clients. Cheap to clone.
 ///
-/// Unary calls end within ten seconds and are sent again when they never reached the service,
-/// or when sending them twice does no harm. Streams are sent once and have no deadline.
+/// Unary calls end within ten seconds and are sent again when they never reached the service, or
+/// when sending them twice does no harm and few others had to be. Streams are sent once and have no deadline.
 #[derive(Clone)]
 pub struct MeshChannel {
     route: Arc<Route>,
@@ -115,16 +90,13 @@ impl MeshChannel {
         self.prepare(&mut parts.headers);
         let method = self.route.methods.of(parts.uri.path());
         if !method.unary {
-            let sent = self.route.send(Request::from_parts(parts, body), false).await;
-            return sent.map_err(|error| self.failed(&error));
+            let sent = self.route.endpoints.send(Request::from_parts(parts, body), false).await;
+            return sent.map_err(|unsent| self.failed(unsent));
         }
         let deadline = deadline_of(&mut parts.headers);
         match tokio::time::timeout(deadline, self.unary(method, parts, body)).await {
             Ok(outcome) => outcome,
-            Err(_) => {
-                let message = format!("{} did not answer in time", self.route.name);
-                Err(Failure::new(ErrorKind::DeadlineExceeded, "deadline_exceeded", message).into())
-            }
+            Err(_) => Err(self.too_late()),
         }
     }
 
@@ -141,12 +113,17 @@ impl MeshChannel {
         let message = gather(body).await?.to_bytes();
         let mut attempt = 0;
         loop {
-            let error = match self.attempt(parts.clone(), message.clone()).await {
-                Ok(response) => return Ok(response),
+            let error = match self.attempt(method, parts.clone(), message.clone()).await {
+                Ok(response) => {
+                    self.route.retries.save();
+                    return Ok(response);
+                }
                 Err(error) => error,
             };
-            let may_repeat = method.repeatable && error.broken || error.never_sent;
-            if attempt == RETRIES || !may_repeat {
+            let may_repeat = error.never_sent || method.repeatable && error.broken;
+            // What the service never saw is no load to it, however often it is sent.
+            let is_affordable = || error.never_sent || self.route.retries.take();
+            if attempt == RETRIES || !may_repeat || !is_affordable() {
                 return Err(error.status);
             }
             let longest = FIRST_WAIT_MS << attempt;
@@ -155,12 +132,12 @@ impl MeshChannel {
         }
     }
 
-    async fn attempt(&self, parts: Parts, message: Bytes) -> Result<Response<Body>, Attempt> {
+    async fn attempt(&self, method: Method, parts: Parts, message: Bytes) -> Result<Response<Body>, Attempt> {
         let request = Request::from_parts(parts, Body::new(Full::new(message)));
-        let response = self.route.send(request, true).await.map_err(|unsent| Attempt {
-            broken: matches!(unsent, Unsent::Failed(_)),
-            never_sent: unsent.is_certain(),
-            status: self.failed(&unsent),
+        let response = self.route.endpoints.send(request, method.repeatable).await.map_err(|unsent| Attempt {
+            broken: !matches!(unsent, Unsent::Broken(Broken::TooLate)),
+            never_sent: matches!(unsent, Unsent::NobodyAnswers | Unsent::Broken(Broken::Unreachable)),
+            status: self.failed(unsent),
         })?;
         let (parts, body) = response.into_parts();
         let body = gather(body).await.map_err(|status| {
@@ -170,10 +147,19 @@ impl MeshChannel {
         Ok(Response::from_parts(parts, Body::new(body)))
     }
 
-    fn failed(&self, unsent: &Unsent) -> Status {
-        let Unsent::Failed(error) = unsent else { return self.unavailable("does not answer") };
-        tracing::debug!(service = %self.route.name, error = ?error, "call failed");
-        self.unavailable(if unsent.is_certain() { "can't be reached" } else { "broke the connection off" })
+    fn failed(&self, unsent: Unsent) -> Status {
+        tracing::debug!(service = %self.route.name, why = ?unsent, "call failed");
+        match unsent {
+            Unsent::NobodyAnswers | Unsent::Silent => self.unavailable("does not answer"),
+            Unsent::Broken(Broken::Unreachable) => self.unavailable("can't be reached"),
+            Unsent::Broken(Broken::Off) => self.unavailable("broke the connection off"),
+            Unsent::Broken(Broken::TooLate) => self.too_late(),
+        }
+    }
+
+    fn too_late(&self) -> Status {
+        let message = format!("{} did not answer in time", self.route.name);
+        Failure::new(ErrorKind::DeadlineExceeded, "deadline_exceeded", message).into()
     }
 
     fn unavailable(&self, what: &str) -> Status {
@@ -213,17 +199,6 @@ fn deadline_of(headers: &mut HeaderMap) -> Duration {
         headers.insert("grpc-timeout", value);
     }
     deadline
-}
-
-fn cause<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }
 
 impl Service<Request<Body>> for MeshChannel {

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,13 +13,20 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+use http::{Request, Response};
 use tokio::{
     sync::{Notify, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
-use tonic::transport::{Channel, Endpoint as Remote};
+use tonic::{
+    body::Body,
+    transport::{Channel, Endpoint as Remote},
+};
 
-use crate::breaker::Breaker;
+use crate::{
+    breaker::Breaker,
+    endpoint::{Broken, Endpoint, SILENCE},
+};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -32,17 +40,22 @@ const PAUSE: Duration = Duration::from_millis(250);
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Finds the addresses that a name stands for.
-type LookUp = Box<dyn Fn() -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
+pub(crate) type LookUp = Box<dyn Fn() -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
 
-/// A connection to one address, and how it fares.
-pub(crate) struct Endpoint {
-    pub(crate) channel: Channel,
-    pub(crate) breaker: Breaker,
+/// Why a request has no response.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Unsent {
+    /// No endpoint is known to take calls.
+    NobodyAnswers,
+    /// The endpoint has shown no sign of life any more.
+    Silent,
+    /// The connection failed.
+    Broken(Broken),
 }
 
 type Known = Option<Arc<[Arc<Endpoint>]>>;
 
-/// The addresses of one service. Calls take them in turn; one that can't be connected to is passed over.
+/// The addresses of one service. Calls take them in turn; one that does not answer is passed over.
 pub(crate) struct Endpoints {
     /// Absent until the name has been looked up.
     known: watch::Receiver<Known>,
@@ -57,7 +70,7 @@ impl Endpoints {
         let (scheme, authority) = target.split_once("://")?;
         match scheme {
             "http" => connect(target).map(|channel| Self::one(channel, Breaker::new())),
-            "dns" if is_authority(authority) && has_port(authority) => {
+            "dns" if is_authority(authority) => {
                 let authority: Arc<str> = authority.into();
                 Some(Self::following(Box::new(move || {
                     let authority = Arc::clone(&authority);
@@ -70,20 +83,41 @@ impl Endpoints {
 
     /// One address that stays.
     pub(crate) fn one(channel: Channel, breaker: Breaker) -> Self {
-        let only: Arc<[_]> = Arc::new([Arc::new(Endpoint { channel, breaker })]);
+        let only: Arc<[_]> = Arc::new([Arc::new(Endpoint::alone(channel, breaker))]);
         Self { known: watch::channel(Some(only)).1, turn: AtomicUsize::new(0), look_again: Arc::default() }
     }
 
-    fn following(look_up: LookUp) -> Self {
+    pub(crate) fn following(look_up: LookUp) -> Self {
         let (sender, known) = watch::channel(None);
         let look_again = Arc::new(Notify::new());
         tokio::spawn(follow(look_up, sender, Arc::clone(&look_again)));
         Self { known, turn: AtomicUsize::new(0), look_again }
     }
 
-    /// The endpoint whose turn it is. A call that can be sent again may go to one that failed, to see whether it is back.
-    /// Absent when none is known to answer.
-    pub(crate) async fn pick(&self, may_probe: bool) -> Option<Arc<Endpoint>> {
+    /// Sends a request to the endpoint whose turn it is. When that one falls silent while another one is sound, it is
+    /// passed over from then on, and a request that can be sent again ends; any other one waits on.
+    pub(crate) async fn send(&self, request: Request<Body>, repeatable: bool) -> Result<Response<Body>, Unsent> {
+        let endpoint = self.pick().await.ok_or(Unsent::NobodyAnswers)?;
+        let mut answer = pin!(endpoint.send(request));
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut answer => outcome,
+            () = self.lost(&endpoint), if endpoint.is_one_of_many => {
+                self.look_again.notify_one();
+                if repeatable {
+                    return Err(Unsent::Silent);
+                }
+                answer.await
+            }
+        };
+        outcome.map_err(|broken| {
+            self.doubt(&endpoint, broken);
+            Unsent::Broken(broken)
+        })
+    }
+
+    /// The endpoint whose turn it is. Absent when none is known to answer.
+    async fn pick(&self) -> Option<Arc<Endpoint>> {
         let known = self.known.borrow().clone();
         let known = match known {
             Some(known) => known,
@@ -91,14 +125,64 @@ impl Endpoints {
         };
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let in_turn = || known.iter().cycle().skip(turn % known.len().max(1)).take(known.len());
-        let sound = if may_probe { None } else { in_turn().find(|endpoint| endpoint.breaker.is_closed()) };
-        sound.or_else(|| in_turn().find(|endpoint| endpoint.breaker.admits())).cloned()
+        let Some(sound) = in_turn().find(|endpoint| endpoint.breaker.is_closed()) else {
+            return in_turn().find(|endpoint| endpoint.breaker.admits()).cloned();
+        };
+        // No call is risked to see whether the others are back.
+        let due = |other: &&Arc<Endpoint>| !other.breaker.is_closed() && other.breaker.admits();
+        known.iter().filter(due).for_each(|other| self.settle_beside(other));
+        Some(Arc::clone(sound))
     }
 
-    /// An address could not be connected to: the name may stand for others by now.
-    pub(crate) fn doubt(&self) {
-        self.look_again.notify_one();
+    /// Waits until the endpoint is known to be lost and another one is sound.
+    async fn lost(&self, endpoint: &Endpoint) {
+        let start = Instant::now();
+        loop {
+            endpoint.silence_since(start).await;
+            if !has_sound_besides(&self.known, endpoint) {
+                sleep(SILENCE).await;
+                continue;
+            }
+            let _asking = endpoint.asking.lock().await;
+            // While this call waited for its turn, another one may have learnt how the endpoint is.
+            if endpoint.breaker.is_closed() && endpoint.is_silent() {
+                settle(&self.known, endpoint).await;
+            }
+            if !endpoint.breaker.is_closed() {
+                return;
+            }
+        }
     }
+
+    /// A connection failed: the name may stand for other addresses by now, or the instance may be gone.
+    fn doubt(&self, endpoint: &Arc<Endpoint>, broken: Broken) {
+        match broken {
+            Broken::Unreachable => self.look_again.notify_one(),
+            Broken::Off if endpoint.is_one_of_many => self.settle_beside(endpoint),
+            Broken::Off | Broken::TooLate => {}
+        }
+    }
+
+    fn settle_beside(&self, endpoint: &Arc<Endpoint>) {
+        let (known, endpoint) = (self.known.clone(), Arc::clone(endpoint));
+        tokio::spawn(async move {
+            if let Ok(_asking) = endpoint.asking.try_lock() {
+                settle(&known, &endpoint).await;
+            }
+        });
+    }
+}
+
+/// Asks the endpoint whether it is there. The last sound one is never given up for being slow.
+async fn settle(known: &watch::Receiver<Known>, endpoint: &Endpoint) {
+    if !endpoint.is_there().await && has_sound_besides(known, endpoint) {
+        endpoint.breaker.failed();
+    }
+}
+
+fn has_sound_besides(known: &watch::Receiver<Known>, endpoint: &Endpoint) -> bool {
+    let is_sound = |other: &Arc<Endpoint>| !std::ptr::eq(Arc::as_ptr(other), endpoint) && other.breaker.is_closed();
+    known.borrow().as_ref().is_some_and(|known| known.iter().any(is_sound))
 }
 
 /// Every address that `name:port` stands for.
@@ -130,7 +214,7 @@ async fn follow(look_up: LookUp, known: watch::Sender<Known>, look_again: Arc<No
 
 fn endpoint(address: SocketAddr) -> Option<Arc<Endpoint>> {
     let channel = connect(&format!("http://{address}"))?;
-    Some(Arc::new(Endpoint { channel, breaker: Breaker::of_many() }))
+    Some(Arc::new(Endpoint::of_many(channel)))
 }
 
 /// A channel that connects when it is first used. Absent when `url` is not `http://host:port`.
@@ -149,12 +233,12 @@ pub(crate) fn connect(url: &str) -> Option<Channel> {
     Some(remote.connect_lazy())
 }
 
+/// Whether `text` is `host:port`. An IPv6 address stands in brackets, or its last part would pass for a port.
 fn is_authority(text: &str) -> bool {
-    !text.is_empty() && !text.contains(['/', '?', '#', '@'])
-}
-
-fn has_port(authority: &str) -> bool {
-    authority.rsplit_once(':').is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_address = host.starts_with('[') && host.ends_with(']');
+    let is_host = !host.is_empty() && (is_address || !host.contains(':')) && !text.contains(['/', '?', '#', '@']);
+    is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 #[cfg(test)]
@@ -184,7 +268,7 @@ mod tests {
     async fn picks(endpoints: &Endpoints, count: usize) -> Vec<*const Endpoint> {
         let mut picked = Vec::new();
         for _ in 0..count {
-            picked.extend(endpoints.pick(true).await.map(|endpoint| Arc::as_ptr(&endpoint)));
+            picked.extend(endpoints.pick().await.map(|endpoint| Arc::as_ptr(&endpoint)));
         }
         picked.sort();
         picked.dedup();
@@ -198,12 +282,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_target_is_an_address_or_a_name() {
-        for good in ["http://upload:9091", "http://127.0.0.1:1", "dns://upload.media.svc.cluster.local:9001"] {
+        for good in ["http://upload:9091", "http://127.0.0.1:1", "http://[::1]:9000", "dns://upload.media.svc.cluster.local:9001"]
+        {
             assert!(Endpoints::of(good).is_some(), "{good}");
         }
-        for bad in
-            ["", "upload:9091", "https://x:1", "http://", "http://u@x:1", "dns://upload", "dns://:1", "dns://x:0", "dns://x:1/y"]
-        {
+        for bad in [
+            "",
+            "upload:9091",
+            "https://x:1",
+            "http://",
+            "http://x",
+            "http://x:",
+            "http://[::1]",
+            "http://::1",
+            "http://u@x:1",
+            "dns://upload",
+            "dns://:1",
+            "dns://x:0",
+            "dns://x:1/y",
+        ] {
             assert!(Endpoints::of(bad).is_none(), "{bad}");
         }
     }
@@ -226,28 +323,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_can_not_be_connected_to_is_passed_over_until_it_is_back() {
+    async fn one_that_failed_is_passed_over_until_it_is_back() {
         let name = Name::default();
         name.is(&[1, 2]);
         let endpoints = name.endpoints();
-        let bad = endpoints.pick(true).await.unwrap();
-        bad.breaker.refused();
-        for _ in 0..4 {
-            assert!(!Arc::ptr_eq(&endpoints.pick(true).await.unwrap(), &bad));
+        let bad = endpoints.pick().await.unwrap();
+        bad.breaker.failed();
+        for _ in 0..2 {
+            for _ in 0..4 {
+                assert!(
+                    !Arc::ptr_eq(&endpoints.pick().await.unwrap(), &bad),
+                    "no call is spent on finding out whether it is back"
+                );
+            }
+            sleep(Duration::from_millis(600)).await;
         }
-        // The breaker counts real time.
-        std::thread::sleep(Duration::from_millis(600));
-        for _ in 0..4 {
-            assert!(!Arc::ptr_eq(&endpoints.pick(false).await.unwrap(), &bad), "what can't be sent again goes to a sound one");
-        }
-        let probed = [endpoints.pick(true).await.unwrap(), endpoints.pick(true).await.unwrap()];
-        assert!(probed.iter().any(|one| Arc::ptr_eq(one, &bad)));
-        bad.breaker.connected();
+        bad.breaker.answered();
         assert_eq!(picks(&endpoints, 4).await.len(), 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_name_that_stands_for_nothing_is_no_endpoint() {
-        assert!(Name::default().endpoints().pick(true).await.is_none());
+        assert!(Name::default().endpoints().pick().await.is_none());
     }
 }

@@ -6,15 +6,19 @@
 
 mod authenticator;
 mod breaker;
+mod budget;
 mod channel;
 pub mod context;
 mod credential;
+mod endpoint;
 mod endpoints;
 mod instances;
 mod keys;
 mod mesh;
 mod methods;
 pub mod near_cache;
+#[cfg(test)]
+mod silence_tests;
 pub mod token;
 mod verifier;
 
