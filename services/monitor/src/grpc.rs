@@ -44,11 +44,14 @@ pub struct Handler {
 
 impl Handler {
     fn metrics_of(&self, service: ServiceName) -> pb::ServiceMetrics {
+        let scraped_ms = self.seen.scraped_ms(service);
+        // The newest stay while all of a service is away; an instance that lags behind is not added to the others.
+        let since = self.evaluator.fresh_since(scraped_ms.unwrap_or_default());
         pb::ServiceMetrics {
             service: service.to_string(),
-            scrape_time: self.seen.scraped_ms(service).map(to_timestamp),
-            samples: self.seen.samples(service).into_iter().map(codec::encode_sample).collect(),
-            requests: self.seen.requests(service).map(codec::encode_requests),
+            scrape_time: scraped_ms.map(to_timestamp),
+            samples: self.seen.samples(service, since).into_iter().map(codec::encode_sample).collect(),
+            requests: self.seen.requests(service, since).map(codec::encode_requests),
         }
     }
 }

@@ -165,6 +165,32 @@ async fn errors_latency_queues_disk_and_gas_each_raise_their_alert() {
     stop.cancel();
 }
 
+async fn an_instance_that_can_t_be_read_any_more_keeps_no_alert_alive() {
+    let rig = rig(vec![rule(Kind::ErrorRate, 0.05), rule(Kind::QueueAge, 600.0)]).await;
+    let read = |service: ServiceName, address: &str, text: &str, at: i64| {
+        let samples = streamgate_monitor::engine::parse(text).samples;
+        rig.handler.seen.note_scrape(service, address, samples, at);
+    };
+    let queue = |age: u32| format!("streamgate_worker_oldest_queued_seconds {age}\n");
+    let now = now_ms();
+    read(ServiceName::Auth, FIRST, &counters(100, 0, 0), now - 10_000);
+    read(ServiceName::Auth, FIRST, &counters(150, 50, 0), now);
+    read(ServiceName::Worker, FIRST, &queue(700), now);
+    rig.evaluator.evaluate(now).await.unwrap();
+    rig.evaluator.evaluate(now + FOR).await.unwrap();
+    assert_eq!(alerts(&rig, pb::AlertState::Firing).await.len(), 2);
+
+    let (second, later) = ("10.0.0.2:1", now + 60_000);
+    read(ServiceName::Auth, second, &counters(0, 0, 0), later - 10_000);
+    read(ServiceName::Auth, second, &counters(50, 0, 0), later);
+    read(ServiceName::Worker, second, &queue(1), later);
+    let told = rig.metrics_of("auth").await.unwrap()[0].requests.unwrap();
+    assert_eq!((told.count, told.errors), (50, 0), "only the second one was read lately");
+    rig.evaluator.evaluate(later).await.unwrap();
+    rig.evaluator.evaluate(later + CLEAR).await.unwrap();
+    assert_eq!(alerts(&rig, pb::AlertState::Resolved).await.len(), 2);
+}
+
 async fn a_rule_that_can_t_be_evaluated_says_so() {
     let rig = rig(vec![rule(Kind::GasPrice, 1.0), rule(Kind::ServiceDown, 0.0)]).await;
     let request = Request::new(pb::ListAlertRulesRequest {});
@@ -199,6 +225,7 @@ streamgate_testkit::on_both_engines! {
     a_short_trouble_leaves_no_alert,
     only_a_firing_alert_that_exists_can_be_acknowledged,
     errors_latency_queues_disk_and_gas_each_raise_their_alert,
+    an_instance_that_can_t_be_read_any_more_keeps_no_alert_alive,
     a_rule_that_can_t_be_evaluated_says_so,
     alerts_come_in_pages_newest_first,
 }

@@ -171,13 +171,14 @@ impl Seen {
         self.lock().get(&service)?.scraped.values().map(|scraped| scraped.at_ms).max()
     }
 
-    /// The newest metrics of a service. With several instances, each sample says of which it is.
+    /// The newest metrics of those instances of a service that were read at `since` or later. With several instances, each
+    /// sample says of which it is.
     #[must_use]
-    pub fn samples(&self, service: ServiceName) -> Vec<Sample> {
+    pub fn samples(&self, service: ServiceName, since: UnixMillis) -> Vec<Sample> {
         let parts: Vec<(String, Arc<Vec<Sample>>)> = {
             let inner = self.lock();
             let Some(known) = inner.get(&service) else { return Vec::new() };
-            known.scraped.iter().map(|(address, scraped)| (address.clone(), Arc::clone(&scraped.samples))).collect()
+            known.read_since(since).map(|(address, scraped)| (address.clone(), Arc::clone(&scraped.samples))).collect()
         };
         let are_several = parts.len() > 1;
         let mut samples = Vec::new();
@@ -192,10 +193,10 @@ impl Seen {
         samples
     }
 
-    /// How a service has answered lately.
+    /// How those instances of a service that were read at `since` or later have answered lately.
     #[must_use]
-    pub fn requests(&self, service: ServiceName) -> Option<requests::Requests> {
-        requests::together(self.lock().get(&service)?.scraped.values().map(|scraped| &scraped.window))
+    pub fn requests(&self, service: ServiceName, since: UnixMillis) -> Option<requests::Requests> {
+        requests::together(self.lock().get(&service)?.read_since(since).map(|(_, scraped)| &scraped.window))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ServiceName, Known>> {
@@ -204,6 +205,10 @@ impl Seen {
 }
 
 impl Known {
+    fn read_since(&self, since: UnixMillis) -> impl Iterator<Item = (&String, &Scraped)> {
+        self.scraped.iter().filter(move |(_, scraped)| scraped.at_ms >= since)
+    }
+
     fn best(&self) -> Option<&InstanceHealth> {
         let rank = |state: State| match state {
             State::Serving => 0,
@@ -305,10 +310,12 @@ mod tests {
         let seen = Seen::new(0);
         let sample = || vec![Sample { name: "up".into(), labels: BTreeMap::new(), value: 1.0 }];
         seen.note_scrape(ServiceName::Upload, "a:1", sample(), 1);
-        assert!(seen.samples(ServiceName::Upload)[0].labels.is_empty());
+        assert!(seen.samples(ServiceName::Upload, 0)[0].labels.is_empty());
         seen.note_scrape(ServiceName::Upload, "b:1", sample(), 2);
-        let of: Vec<_> = seen.samples(ServiceName::Upload).into_iter().map(|sample| sample.labels["instance"].clone()).collect();
+        let of: Vec<_> =
+            seen.samples(ServiceName::Upload, 0).into_iter().map(|sample| sample.labels["instance"].clone()).collect();
         assert_eq!(of, ["a:1", "b:1"]);
         assert_eq!(seen.scraped_ms(ServiceName::Upload), Some(2));
+        assert_eq!(seen.samples(ServiceName::Upload, 2).len(), 1, "one of them was not read since then");
     }
 }

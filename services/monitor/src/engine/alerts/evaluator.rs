@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Alert, AlertStore, Facts, GasPrices, Observation, Rule,
+    facts::fresh_since,
     state::{Step, next},
 };
 use crate::{
@@ -99,6 +100,12 @@ impl Evaluator {
             next = Instant::now() + GAS_INTERVAL;
         }
         Ok(())
+    }
+
+    /// Metrics that were read before this say nothing about `now`.
+    #[must_use]
+    pub fn fresh_since(&self, now: UnixMillis) -> UnixMillis {
+        fresh_since(self.metrics_interval_ms, now)
     }
 
     async fn facts(&self) -> Facts {

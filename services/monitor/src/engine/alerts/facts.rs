@@ -95,8 +95,8 @@ impl Facts {
     }
 
     fn by_requests(&self, now: UnixMillis, value: impl Fn(ServiceName, Requests) -> (f64, String)) -> Vec<Observation> {
-        let fresh = ServiceName::ALL.into_iter().filter(|service| self.is_fresh(*service, now));
-        let counted = fresh.filter_map(|service| Some((service, self.seen.requests(service)?)));
+        let since = fresh_since(self.metrics_interval_ms, now);
+        let counted = ServiceName::ALL.into_iter().filter_map(|service| Some((service, self.seen.requests(service, since)?)));
         counted
             .filter(|(_, requests)| requests.count >= LEAST_REQUESTS)
             .map(|(service, requests)| {
@@ -107,12 +107,11 @@ impl Facts {
     }
 
     fn queues(&self, now: UnixMillis) -> Vec<Observation> {
+        let since = fresh_since(self.metrics_interval_ms, now);
         let mut found = Vec::new();
         for (service, name) in QUEUE_AGES {
-            if !self.is_fresh(service, now) {
-                continue;
-            }
-            let ages = self.seen.samples(service).into_iter().filter(|sample| sample.name == name).map(|sample| sample.value);
+            let ages =
+                self.seen.samples(service, since).into_iter().filter(|sample| sample.name == name).map(|sample| sample.value);
             if let Some(age) = ages.reduce(f64::max) {
                 let summary = format!("the oldest job of {service} has waited for {age:.0} s");
                 found.push(Observation { target: service.to_string(), value: age, summary });
@@ -132,9 +131,10 @@ impl Facts {
         let summary = format!("gas costs {price:.1} gwei on chain {chain}");
         vec![Observation { target: format!("eip155:{chain}"), value: price, summary }]
     }
+}
 
-    fn is_fresh(&self, service: ServiceName, now: UnixMillis) -> bool {
-        let most = i64::try_from(self.metrics_interval_ms.saturating_mul(STALE_READINGS)).unwrap_or(i64::MAX);
-        self.seen.scraped_ms(service).is_some_and(|at| now.saturating_sub(at) <= most)
-    }
+/// What an instance told before this says nothing about `now`: it may be gone, or can't be read any more.
+pub(super) fn fresh_since(metrics_interval_ms: u64, now: UnixMillis) -> UnixMillis {
+    let most = i64::try_from(metrics_interval_ms.saturating_mul(STALE_READINGS)).unwrap_or(i64::MAX);
+    now.saturating_sub(most)
 }
