@@ -1,8 +1,13 @@
-//! Several services, or one, in one process: up in order, down in reverse.
+//! Several services, or one, in one process. They come up at once, each waiting for what it needs itself, and
+//! go down the edge first.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use futures::future::{BoxFuture, join_all};
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
+};
 use streamgate_client::{BadTarget, Mesh};
 use streamgate_core::{ServiceName, error::chain};
 use tokio::{
@@ -51,6 +56,9 @@ pub enum StartError {
         /// Why, with causes.
         reason: String,
     },
+    /// A task failed meanwhile that the process can't do without.
+    #[error("a background task failed; the log says which one, and why")]
+    Task,
 }
 
 impl StartError {
@@ -59,7 +67,7 @@ impl StartError {
             Self::Config(_) => EX_CONFIG,
             Self::Port(_) => EX_OSERR,
             Self::DataFolder(_) => EX_CANTCREAT,
-            Self::Build { .. } => EX_SOFTWARE,
+            Self::Build { .. } | Self::Task => EX_SOFTWARE,
         }
     }
 }
@@ -167,14 +175,16 @@ impl Host {
         let common = common(&settings, &mesh);
         let mut running = Running::new(addrs, mesh, &settings);
         running.audited_in = Some(settings.data_dir.clone());
-        let built = builds.into_iter().map(|(name, build)| {
+        let building = builds.into_iter().map(|(name, build)| {
             let listener = listeners.remove(&name).map(|(listener, _)| listener);
             running.build(name, build, common.clone(), listener)
         });
         // All at once: each may wait for a server of its own.
-        let built = join_all(built).await;
-        if let Err(error) = running.adopt(built) {
-            running.stop().await;
+        let (units, outcome) = all_or_failure(building.collect(), &running.fatal).await;
+        running.units = units;
+        if let Err(error) = outcome {
+            // Nobody was told that they are ready, so nobody needs notice.
+            running.shut_down().await;
             return Err(error);
         }
         running.announce().await;
@@ -261,6 +271,28 @@ impl Shipping {
     }
 }
 
+/// Waits until all are built, or one can't be, or fails again: those that wait for ever must not hide that. Gives
+/// what was built until then.
+async fn all_or_failure(
+    mut building: FuturesUnordered<impl Future<Output = Result<Unit, StartError>>>,
+    fatal: &CancellationToken,
+) -> (Vec<Unit>, Result<(), StartError>) {
+    let (mut units, mut outcome) = (Vec::new(), Ok(()));
+    loop {
+        let next = match outcome {
+            Ok(()) => fatal.run_until_cancelled(building.next()).await.unwrap_or(Some(Err(StartError::Task))),
+            // What has come about in the same moment, and no more.
+            Err(_) => building.next().now_or_never().flatten(),
+        };
+        match next {
+            Some(Ok(unit)) => units.push(unit),
+            Some(Err(error)) if outcome.is_ok() => outcome = Err(error),
+            Some(Err(error)) => tracing::error!(%error, "another service can't start either"),
+            None => return (units, outcome),
+        }
+    }
+}
+
 /// Other services in this process are reached where they listen, the rest where the configuration says.
 fn mesh(settings: &Settings, addrs: &BTreeMap<ServiceName, SocketAddr>) -> Result<Mesh, StartError> {
     let secret = storage::mesh_secret(&settings.mesh_secret, &settings.data_dir)?;
@@ -321,18 +353,6 @@ impl Running {
     fn new(addrs: BTreeMap<ServiceName, SocketAddr>, mesh: Mesh, settings: &Settings) -> Self {
         let (notice, grace) = (settings.notice(), settings.grace());
         Self { addrs, mesh, units: Vec::new(), fatal: CancellationToken::new(), notice, grace, audited_in: None }
-    }
-
-    /// Keeps what was built; the first error, if there is one.
-    fn adopt(&mut self, built: Vec<Result<Unit, StartError>>) -> Result<(), StartError> {
-        let mut outcome = Ok(());
-        for unit in built {
-            match unit {
-                Ok(unit) => self.units.push(unit),
-                Err(error) => outcome = outcome.and(Err(error)),
-            }
-        }
-        outcome
     }
 
     async fn build(
@@ -423,13 +443,17 @@ impl Running {
         self.fatal.cancelled().await;
     }
 
-    /// Stops: nobody is ready, a notice, the edge first, then the others, then their tasks.
+    /// Stops: nobody is ready, a notice, then the edge, then the others, each with its tasks.
     pub async fn stop(self) {
         join_all(self.units.iter().map(Unit::not_ready)).await;
         tokio::time::sleep(self.notice).await;
+        self.shut_down().await;
+    }
+
+    async fn shut_down(self) {
         let (edge, behind): (Vec<Unit>, Vec<Unit>) =
             self.units.into_iter().partition(|unit| unit.name() == ServiceName::ApiGateway);
-        join_all(edge.into_iter().rev().map(Unit::stop)).await;
-        join_all(behind.into_iter().rev().map(Unit::stop)).await;
+        join_all(edge.into_iter().map(Unit::stop)).await;
+        join_all(behind.into_iter().map(Unit::stop)).await;
     }
 }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use common::{Backend, Edge, backend, with_tasks};
 use streamgate_core::ServiceName;
@@ -17,6 +17,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Notify,
+    time::timeout,
 };
 use tokio_stream::StreamExt as _;
 use tonic_health::{ServingStatus, pb::HealthCheckRequest};
@@ -175,4 +176,36 @@ async fn what_keeps_services_from_starting_is_said_in_a_sentence() {
 
     let error = start(ConfigSource::for_tests(folder.path()).yaml("api_gateway: {fail: true}")).await;
     assert_eq!(error.to_string(), "api-gateway could not start: told to fail");
+}
+
+#[tokio::test]
+async fn a_service_that_waits_for_ever_does_not_hide_that_another_can_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = ConfigSource::for_tests(folder.path()).yaml("api_gateway: {fail: true}\ncache: {wait: true}");
+    let started = Host::new().add::<Backend>().add::<Edge>().start(source);
+    let error = timeout(Duration::from_secs(30), started).await.expect("it ends").unwrap_err();
+    assert_eq!(error.to_string(), "api-gateway could not start: told to fail");
+}
+
+#[tokio::test]
+async fn a_service_that_waits_for_ever_does_not_hide_that_a_task_of_another_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = ConfigSource::for_tests(folder.path()).yaml("api_gateway: {doomed: true}\ncache: {wait: true}");
+    let started = Host::new().add::<Backend>().add::<Edge>().start(source);
+    let error = timeout(Duration::from_secs(30), started).await.expect("it ends").unwrap_err();
+    assert!(matches!(error, StartError::Task), "{error}");
+}
+
+#[tokio::test]
+async fn services_that_are_up_stop_when_another_can_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = free.local_addr().unwrap();
+    drop(free);
+    let yaml = format!("server: {{ports: {{cache: {}}}, notice_ms: 3600000}}\napi_gateway: {{fail: true}}", addr.port());
+    let source = ConfigSource::for_tests(folder.path()).yaml(yaml);
+    let started = Host::new().add::<Backend>().add::<Edge>().start(source);
+    let error = timeout(Duration::from_secs(30), started).await.expect("nobody needs notice").unwrap_err();
+    assert!(matches!(error, StartError::Build { name: ServiceName::ApiGateway, .. }), "{error}");
+    assert!(TcpListener::bind(addr).await.is_ok(), "the port is free again");
 }

@@ -38,9 +38,21 @@ pub struct Backend;
 pub struct EdgeConfig {
     pub greeting: String,
     pub fail: bool,
+    pub hang: bool,
+    pub doomed: bool,
 }
 
 impl ServiceConfig for EdgeConfig {}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackendConfig {
+    /// Waits for ever for something that it needs.
+    pub wait: bool,
+    pub hang: bool,
+}
+
+impl ServiceConfig for BackendConfig {}
 
 #[async_trait]
 impl GatewayService for Edge {
@@ -106,25 +118,47 @@ impl App for Edge {
         if boot.config.fail {
             return Err("told to fail".into());
         }
-        let greeting = boot.config.greeting;
-        let routes = axum::Router::new().route("/greet", axum::routing::get(move || async move { greeting }));
-        Ok(Service::new().grpc(GatewayServiceServer::new(Self)).http(routes))
+        let greeting = boot.config.greeting.clone();
+        let routes = axum::Router::new()
+            .route("/greet", axum::routing::get(move || async move { greeting }))
+            .route("/endless", axum::routing::get(async || axum::body::Body::from_stream(endless())));
+        let service = Service::new().grpc(GatewayServiceServer::new(Self)).http(routes);
+        let service = if boot.config.doomed { doomed(service) } else { service };
+        Ok(if boot.config.hang { hanging(service) } else { service })
     }
 }
 
 #[async_trait]
 impl App for Backend {
     const NAME: ServiceName = ServiceName::Cache;
-    type Config = ();
+    type Config = BackendConfig;
 
-    async fn build(_: Boot<()>) -> Result<Service, BoxError> {
-        Ok(backend())
+    async fn build(boot: Boot<BackendConfig>) -> Result<Service, BoxError> {
+        if boot.config.wait {
+            std::future::pending::<()>().await;
+        }
+        Ok(if boot.config.hang { hanging(backend()) } else { backend() })
     }
 }
 
 /// The backend without a host.
 pub fn backend() -> Service {
     Service::new().grpc(EventServiceServer::new(Backend)).grpc(CacheServiceServer::new(Backend))
+}
+
+/// A body that begins and never ends.
+fn endless() -> impl futures::Stream<Item = Result<bytes::Bytes, std::convert::Infallible>> {
+    futures::stream::pending()
+}
+
+/// A service with a task that fails at once.
+pub fn doomed(service: Service) -> Service {
+    service.task("doomed", async { Err::<(), _>("broken for good") })
+}
+
+/// A service whose task and last step never end.
+fn hanging(service: Service) -> Service {
+    service.task("hanging", std::future::pending::<()>()).on_stop(std::future::pending())
 }
 
 /// The edge without a host.
