@@ -14,6 +14,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     task::JoinHandle,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -382,7 +383,7 @@ impl Running {
         let mut service = built.map_err(|error| failed(chain(error.as_ref())))?;
         service.checks.extend(needs.take());
         let auditor = self.auditor(name, &metrics)?;
-        let parts = UnitParts { name, listener, mesh, metrics, stop, fatal: self.fatal.clone(), grace: self.grace, auditor };
+        let parts = UnitParts { name, listener, mesh, metrics, stop, fatal: self.fatal.clone(), auditor };
         Unit::serve(parts, service).await.map_err(failed)
     }
 
@@ -450,10 +451,14 @@ impl Running {
         self.shut_down().await;
     }
 
+    /// Takes no longer than the grace for all of them together.
     async fn shut_down(self) {
+        let began = Instant::now();
         let (edge, behind): (Vec<Unit>, Vec<Unit>) =
             self.units.into_iter().partition(|unit| unit.name() == ServiceName::ApiGateway);
-        join_all(edge.into_iter().map(Unit::stop)).await;
-        join_all(behind.into_iter().map(Unit::stop)).await;
+        // Streams through the edge may last as long as they are let, and the others finish their work only after it.
+        let edge_grace = if behind.is_empty() { self.grace } else { self.grace / 2 };
+        join_all(edge.into_iter().map(|unit| unit.stop(began + edge_grace))).await;
+        join_all(behind.into_iter().map(|unit| unit.stop(began + self.grace))).await;
     }
 }

@@ -58,16 +58,15 @@ pub(crate) async fn bind(name: ServiceName, host: IpAddr, port: u16) -> Result<T
     })
 }
 
-/// Serves until `closing`, then lets connections finish what they do, for `grace` at the most.
-pub(crate) async fn serve(listener: TcpListener, dispatch: Arc<Dispatch>, closing: CancellationToken, grace: Duration) {
+/// Serves until `closing`, then lets connections finish what they do, until `cut` at the latest.
+pub(crate) async fn serve(listener: TcpListener, dispatch: Arc<Dispatch>, closing: CancellationToken, cut: CancellationToken) {
     let builder = Arc::new(builder());
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
-    let kill = CancellationToken::new();
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     while let Some(accepted) = closing.run_until_cancelled(accept(&listener, &room)).await {
         let Some((stream, peer, permit)) = accepted else { continue };
-        let (builder, dispatch, watcher, kill) = (Arc::clone(&builder), Arc::clone(&dispatch), graceful.watcher(), kill.clone());
+        let (builder, dispatch, watcher, cut) = (Arc::clone(&builder), Arc::clone(&dispatch), graceful.watcher(), cut.clone());
         connections.spawn(async move {
             let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
                 request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
@@ -75,7 +74,7 @@ pub(crate) async fn serve(listener: TcpListener, dispatch: Arc<Dispatch>, closin
             });
             let connection =
                 builder.serve_connection(TokioIo::new(Opening::within(stream, HEADER_TIMEOUT)), service).into_owned();
-            if let Some(Err(error)) = kill.run_until_cancelled(watcher.watch(connection)).await {
+            if let Some(Err(error)) = cut.run_until_cancelled(watcher.watch(connection)).await {
                 tracing::debug!(%error, "connection ended badly");
             }
             drop(permit);
@@ -83,10 +82,9 @@ pub(crate) async fn serve(listener: TcpListener, dispatch: Arc<Dispatch>, closin
     }
     drop(listener);
     connections.close();
-    if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+    if cut.run_until_cancelled(graceful.shutdown()).await.is_none() {
         tracing::info!("some requests did not finish in time and are cut off");
     }
-    kill.cancel();
     connections.wait().await;
 }
 

@@ -1,6 +1,6 @@
 //! The log, and spans over OTLP.
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, time::Duration};
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
@@ -23,6 +23,9 @@ use crate::{
 const QUIET: &str = "h2=info,hyper=info,hyper_util=info,tower=info,tonic=info,opentelemetry=warn,sqlx=warn,reqwest=info";
 /// Spans and lines of ours: what leaves the process.
 const OURS: &str = "streamgate";
+/// Patience with the collector when the process stops: with the last log lines before, it stays below the 5 s
+/// that config.prod.yaml leaves.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Sends what is left when it is told to.
 #[derive(Debug, Default)]
@@ -68,7 +71,7 @@ impl Telemetry {
     /// Sends the spans that are still here.
     pub(crate) async fn flush(self) {
         let Some(spans) = self.spans else { return };
-        let flushed = tokio::task::spawn_blocking(move || spans.shutdown()).await;
+        let flushed = tokio::task::spawn_blocking(move || spans.shutdown_with_timeout(LAST_SPANS)).await;
         if !matches!(flushed, Ok(Ok(()))) {
             tracing::info!("the last spans could not be sent");
         }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -11,7 +12,11 @@ use futures::future::BoxFuture;
 use streamgate_client::Mesh;
 use streamgate_core::ServiceName;
 use streamgate_proto::FILE_DESCRIPTOR_SET;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::RoutesBuilder;
 
@@ -29,6 +34,10 @@ use crate::{
 const HEALTH: &str = "grpc.health.v1.Health";
 const REFLECTION: [&str; 2] = ["grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
 
+/// What the last steps are given of the time to stop, which requests and tasks would use up; a quarter of a
+/// short one.
+const LAST_STEPS: Duration = Duration::from_secs(2);
+
 /// What a unit is made from.
 pub(crate) struct UnitParts {
     pub(crate) name: ServiceName,
@@ -39,7 +48,6 @@ pub(crate) struct UnitParts {
     pub(crate) stop: CancellationToken,
     /// Cancelled when a task failed that the process can't do without.
     pub(crate) fatal: CancellationToken,
-    pub(crate) grace: Duration,
     /// Notes who did what; absent in a service that a test built by hand.
     pub(crate) auditor: Option<Auditor>,
 }
@@ -51,17 +59,16 @@ pub(crate) struct Unit {
     server: JoinHandle<()>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    /// Ends tasks that did not end when they should.
+    /// Ends requests and tasks that did not end when they should.
     kill: CancellationToken,
     /// Behind a lock only so that a unit can be shared between threads.
     on_stop: Mutex<Vec<BoxFuture<'static, ()>>>,
-    grace: Duration,
 }
 
 impl Unit {
     /// Serves the service; it is not ready yet.
     pub(crate) async fn serve(parts: UnitParts, service: Service) -> Result<Self, String> {
-        let UnitParts { name, listener, mesh, metrics, stop, fatal, grace, auditor } = parts;
+        let UnitParts { name, listener, mesh, metrics, stop, fatal, auditor } = parts;
         let Service { mut routes, grpc_names, http, grpc_fallback, tasks, on_stop, checks, authenticator } = service;
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let health = Health::starting(name, checks, grpc_names.clone(), metrics.clone(), reporter).await;
@@ -76,8 +83,8 @@ impl Unit {
             auditor: auditor.clone(),
             observer: Arc::new(Observer::new(name, &metrics)),
         });
-        let server = tokio::spawn(server::serve(listener, dispatch, stop.clone(), grace));
         let (tracker, kill) = (TaskTracker::new(), CancellationToken::new());
+        let server = tokio::spawn(server::serve(listener, dispatch, stop.clone(), kill.clone()));
         tracker.spawn(Arc::clone(&health).keep_following(stop.clone()));
         if let Some(auditor) = auditor {
             tracker.spawn(audit::ship(auditor, mesh.clone(), stop.clone()));
@@ -87,7 +94,7 @@ impl Unit {
             tracker.spawn(async move { kill.run_until_cancelled(task).await });
         }
         tracker.close();
-        Ok(Self { name, health, server, tasks: tracker, stop, kill, on_stop: Mutex::new(on_stop), grace })
+        Ok(Self { name, health, server, tasks: tracker, stop, kill, on_stop: Mutex::new(on_stop) })
     }
 
     pub(crate) const fn name(&self) -> ServiceName {
@@ -102,21 +109,30 @@ impl Unit {
         self.health.stopping().await;
     }
 
-    /// Takes no more requests, finishes those under way, then the tasks, then what was to be last.
-    pub(crate) async fn stop(self) {
-        let Self { name, health, server, tasks, stop, kill, on_stop, grace } = self;
+    /// Takes no more requests, finishes those under way and the tasks, then what was to be last: all of it
+    /// until `end`.
+    pub(crate) async fn stop(self, end: Instant) {
+        let Self { name, health, server, tasks, stop, kill, on_stop } = self;
+        let last_steps = LAST_STEPS.min(end.saturating_duration_since(Instant::now()) / 4);
+        let cut = end - last_steps;
         stop.cancel();
         health.end_watches().await;
-        if server.await.is_err() {
-            tracing::error!(service = %name, "the server failed while stopping");
-        }
-        if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
+        let mut server = pin!(server);
+        let served = timeout_at(cut, &mut server).await;
+        if timeout_at(cut, tasks.wait()).await.is_err() {
             tracing::warn!(service = %name, "some tasks did not finish in time");
         }
         kill.cancel();
+        let served = match served {
+            Ok(served) => served,
+            Err(_) => server.await,
+        };
+        if served.is_err() {
+            tracing::error!(service = %name, "the server failed while stopping");
+        }
         tasks.wait().await;
         let last = futures::future::join_all(on_stop.into_inner().unwrap_or_else(PoisonError::into_inner));
-        if tokio::time::timeout(grace, last).await.is_err() {
+        if timeout_at(end, last).await.is_err() {
             tracing::warn!(service = %name, "the last steps did not finish in time");
         }
         tracing::info!(service = %name, "stopped");

@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Notify,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_stream::StreamExt as _;
 use tonic_health::{ServingStatus, pb::HealthCheckRequest};
@@ -208,4 +208,20 @@ async fn services_that_are_up_stop_when_another_can_not_start() {
     let error = timeout(Duration::from_secs(30), started).await.expect("nobody needs notice").unwrap_err();
     assert!(matches!(error, StartError::Build { name: ServiceName::ApiGateway, .. }), "{error}");
     assert!(TcpListener::bind(addr).await.is_ok(), "the port is free again");
+}
+
+#[tokio::test]
+async fn the_grace_is_granted_once_whatever_hangs_and_whichever_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = "server: {grace_ms: 20000}\napi_gateway: {hang: true}\ncache: {hang: true}";
+    let source = ConfigSource::for_tests(folder.path()).yaml(yaml);
+    let running = Host::new().add::<Edge>().add::<Backend>().start(source).await.unwrap();
+    let mut stuck = TcpStream::connect(running.addr(ServiceName::ApiGateway).unwrap()).await.unwrap();
+    stuck.write_all(b"GET /endless HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    stuck.read_exact(&mut [0; 12]).await.unwrap();
+    tokio::time::pause();
+    let began = Instant::now();
+    running.stop().await;
+    let took = began.elapsed();
+    assert!(took <= Duration::from_millis(20_100), "{took:?}");
 }
