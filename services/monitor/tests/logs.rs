@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use streamgate_core::time::{now_ms, to_timestamp};
 use streamgate_monitor::{
     Config, LogConfig,
-    engine::logs::{Line, Wanted},
+    engine::logs::{Line, PRUNE_BATCH, TOTALS, Wanted},
 };
 use streamgate_proto::streamgate::monitor::v1::{self as pb, monitor_service_server::MonitorService as _};
-use support::Rig;
+use streamgate_store::DatabaseKind;
+use streamgate_testkit::eventually;
+use support::{BOUND, Rig};
 use tonic::{Code, Request};
 
 fn line(service: &str, level: pb::LogLevel, message: &str, time_ms: i64) -> Line {
@@ -106,6 +108,52 @@ async fn bytes_are_bounded_too() {
     assert!(bytes <= 10_000 && bytes > 5_000, "{bytes}");
 }
 
+async fn counting_reads_an_index_and_not_the_lines() {
+    let rig = Rig::new().await;
+    let mut reader = rig.db.snapshot().await.unwrap();
+    let plan = match rig.db.kind() {
+        DatabaseKind::Sqlite => {
+            let steps: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {TOTALS}")))
+                .fetch_all(&mut *reader)
+                .await
+                .unwrap();
+            steps.into_iter().map(|(.., step)| step).collect()
+        }
+        DatabaseKind::Postgres => {
+            // An empty table is read at once, so that is made to look dear.
+            for other in ["SET LOCAL enable_seqscan = off", "SET LOCAL enable_bitmapscan = off"] {
+                sqlx::query(other).execute(&mut *reader).await.unwrap();
+            }
+            let explain = sqlx::AssertSqlSafe(format!("EXPLAIN {TOTALS}"));
+            sqlx::query_scalar::<_, String>(explain).fetch_all(&mut *reader).await.unwrap().join("\n")
+        }
+    };
+    assert!(plan.contains("COVERING INDEX") || plan.contains("Index Only Scan"), "{plan}");
+}
+
+async fn forgetting_goes_in_batches_beside_other_changes() {
+    let logs = LogConfig { keep_lines: 1, ..LogConfig::default() };
+    let rig = Rig::with(Config { logs, ..Config::default() }).await;
+    let (now, count) = (now_ms(), i64::try_from(2 * PRUNE_BATCH).unwrap());
+    rig.logs.add((0..=count).map(|n| line("upload", pb::LogLevel::Info, "x", now - count + n)).collect()).await.unwrap();
+    if rig.db.kind() == DatabaseKind::Sqlite {
+        assert_eq!(rig.logs.prune().await.unwrap(), 2 * PRUNE_BATCH);
+        return;
+    }
+    // A change that is serial, and holds the last line that has to go.
+    let mut other = rig.db.begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM logs WHERE time_ms = $1 FOR UPDATE").bind(now - 1).execute(&mut *other).await.unwrap();
+    let logs = rig.logs.clone();
+    let pruning = tokio::spawn(async move { logs.prune().await.unwrap() });
+    let first = eventually("the first batch is gone", BOUND, || async {
+        let (left,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM logs").fetch_one(rig.db.pool()).await?;
+        Ok((left == count / 2 + 1).then_some(()))
+    });
+    first.await.unwrap();
+    drop(other);
+    assert_eq!(pruning.await.unwrap(), 2 * PRUNE_BATCH);
+}
+
 streamgate_testkit::on_both_engines! {
     support:
     lines_are_found_by_service_level_request_time_and_text,
@@ -113,4 +161,6 @@ streamgate_testkit::on_both_engines! {
     wrong_filters_are_refused,
     the_oldest_lines_go_when_there_are_too_many_or_they_are_too_old,
     bytes_are_bounded_too,
+    counting_reads_an_index_and_not_the_lines,
+    forgetting_goes_in_batches_beside_other_changes,
 }

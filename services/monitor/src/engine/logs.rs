@@ -19,6 +19,11 @@ const MAX_MESSAGE_BYTES: usize = 4 * 1024;
 const MAX_FIELDS_BYTES: usize = 8 * 1024;
 const MAX_NAME_BYTES: usize = 128;
 
+/// Lines that are forgotten in one change: those who write wait no longer than that.
+pub const PRUNE_BATCH: u64 = 2_000;
+/// Counts all. An index holds what it asks for, so that the lines themselves are not read.
+pub const TOTALS: &str = "SELECT COUNT(*), CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) FROM logs";
+
 const SELECT: &str = "SELECT line_id, time_ms, service, level, target, message, fields, request_id, trace_id FROM logs";
 
 /// One line.
@@ -152,10 +157,7 @@ impl Logs {
     /// # Errors
     /// What the database says.
     pub async fn prune(&self) -> Result<u64, Error> {
-        let (count, bytes): (i64, i64) =
-            sqlx::query_as("SELECT COUNT(*), CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) FROM logs")
-                .fetch_one(self.db.pool())
-                .await?;
+        let (count, bytes): (i64, i64) = sqlx::query_as(TOTALS).fetch_one(self.db.pool()).await?;
         let oldest = now_ms().saturating_sub(i64::try_from(self.config.logs.keep_ms).unwrap_or(i64::MAX));
         let fits = self.fitting(count, bytes);
         let mut cutoff = (oldest, String::new());
@@ -167,14 +169,31 @@ impl Logs {
                     .await?;
             cutoff = first_too_many.map_or(cutoff.clone(), |row| row.max(cutoff));
         }
-        let mut tx = self.db.begin().await?;
-        let done = sqlx::query("DELETE FROM logs WHERE (time_ms, line_id) <= ($1, $2)")
+        self.forget(cutoff).await
+    }
+
+    /// Forgets all up to a line, the oldest first.
+    async fn forget(&self, cutoff: (i64, String)) -> Result<u64, Error> {
+        let mut gone = 0;
+        loop {
+            let mut tx = self.db.begin_shared().await?;
+            let done = sqlx::query(
+                "DELETE FROM logs WHERE line_id IN \
+                 (SELECT line_id FROM logs WHERE (time_ms, line_id) <= ($1, $2) ORDER BY time_ms, line_id LIMIT $3)",
+            )
             .bind(cutoff.0)
-            .bind(cutoff.1)
+            .bind(&cutoff.1)
+            .bind(PRUNE_BATCH.cast_signed())
             .execute(&mut *tx)
             .await?;
-        tx.commit().await?;
-        Ok(done.rows_affected())
+            tx.commit().await?;
+            gone += done.rows_affected();
+            if done.rows_affected() < PRUNE_BATCH {
+                return Ok(gone);
+            }
+            // Between two batches others have their turn.
+            tokio::task::yield_now().await;
+        }
     }
 
     /// How many lines may stay: by number, and by bytes at the mean size of a line.

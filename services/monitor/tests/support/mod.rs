@@ -113,7 +113,7 @@ pub async fn open(path: &Path) -> Database {
 pub const READ_WHOLE: &[(&str, &str)] = &[
     ("FROM logs WHERE level >=", "reads from the newest line until a page is full, in a log of a bounded number of lines"),
     ("FROM logs WHERE searched LIKE", "reads from the newest line until a page is full, in a log of a bounded number of lines"),
-    ("SELECT COUNT(*), CAST(COALESCE(SUM(size_bytes)", "counts a log of a bounded number of lines, once in a while"),
+    ("SELECT COUNT(*), CAST(COALESCE(SUM(size_bytes)", "counts a log of a bounded number of lines by an index, once in a while"),
 ];
 
 /// The service's parts over a database of their own.
