@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     Metrics,
-    codec::{decode_audit_wanted, decode_entry, encode_entry},
+    codec::{decode_audit_wanted, decode_entry, decode_place, encode_entry, encode_verdict},
     engine::audit::{Audit, MAX_BATCH},
 };
 
@@ -30,25 +30,13 @@ impl AuditService for AuditHandler {
 
     async fn verify_chain(&self, request: Request<pb::VerifyChainRequest>) -> Result<Response<pb::VerifyChainResponse>, Status> {
         let request = request.into_inner();
-        if request.anchor_sequence < 0 {
-            return Err(Failure::invalid_field("anchor_sequence", "must be 0 or the sequence of an entry").into());
-        }
-        let anchor = (request.anchor_sequence > 0).then_some((request.anchor_sequence, request.anchor_hash));
-        let verdict = self.audit.verify(anchor).await?;
-        let (head_sequence, head_hash) = verdict.head;
-        let intact = verdict.broken.is_none();
-        let (broken_sequence, detail) = verdict.broken.unwrap_or_default();
-        if !intact {
+        let start = decode_place("start", request.start_sequence, request.start_hash)?;
+        let anchor = decode_place("anchor", request.anchor_sequence, request.anchor_hash)?;
+        let verdict = self.audit.verify(start, anchor).await?;
+        if let Some((broken_sequence, detail)) = &verdict.broken {
             tracing::error!(broken_sequence, detail, "the audit log was changed");
         }
-        Ok(Response::new(pb::VerifyChainResponse {
-            intact,
-            checked: verdict.checked,
-            broken_sequence,
-            detail,
-            head_sequence,
-            head_hash,
-        }))
+        Ok(Response::new(encode_verdict(verdict)))
     }
 
     async fn append_entries(

@@ -9,10 +9,12 @@ use streamgate_proto::streamgate::{audit::v1 as audit_pb, monitor::v1 as pb};
 use crate::engine::{
     InstanceHealth, Requests, Sample, ServiceHealth, State, System,
     alerts::{Alert, AlertState, RuleStatus},
-    audit::{self, Entry},
+    audit::{self, Entry, Place, Verdict},
     logs::{self, Line},
 };
 
+/// Characters of a hash.
+const HASH_CHARS: usize = 64;
 /// Bytes of a filter at the most.
 const MAX_FILTER_BYTES: usize = 256;
 
@@ -231,6 +233,31 @@ pub(crate) fn encode_entry(entry: Entry) -> audit_pb::AuditEntry {
         previous_hash: entry.previous_hash,
         hash: entry.hash,
     }
+}
+
+/// An entry that the caller has a hash of; none with sequence 0. Half of one is a mistake that must not pass for none.
+pub(crate) fn decode_place(name: &str, sequence: i64, hash: String) -> Result<Option<Place>, Failure> {
+    if sequence < 0 {
+        return Err(Failure::invalid_field(format!("{name}_sequence"), "must be 0 or the sequence of an entry"));
+    }
+    let is_hash = hash.len() == HASH_CHARS && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    match sequence {
+        0 if hash.is_empty() => Ok(None),
+        1.. if is_hash => Ok(Some((sequence, hash))),
+        _ => Err(Failure::invalid_field(format!("{name}_hash"), "must be the hash of the entry of that sequence")),
+    }
+}
+
+pub(crate) fn encode_verdict(verdict: Verdict) -> audit_pb::VerifyChainResponse {
+    let intact = verdict.broken.is_none() && verdict.next.is_none();
+    let unfinished = verdict.next.as_ref().map(|(sequence, _)| {
+        format!("entries fit up to {sequence}, and there are {}: go on with next_sequence and next_hash", verdict.head.0)
+    });
+    let (next_sequence, next_hash) = verdict.next.unwrap_or_default();
+    let (broken_sequence, detail) = verdict.broken.unwrap_or_else(|| (0, unfinished.unwrap_or_default()));
+    let (head_sequence, head_hash) = verdict.head;
+    let checked = verdict.checked;
+    audit_pb::VerifyChainResponse { intact, checked, broken_sequence, detail, head_sequence, head_hash, next_sequence, next_hash }
 }
 
 /// An entry that a service has noted; its place in the chain comes later.

@@ -3,6 +3,12 @@
 
 mod support;
 
+use std::time::Duration;
+
+use streamgate_monitor::{
+    AuditHandler, Metrics,
+    engine::audit::{Audit, MAX_BATCH, WALK_ROWS},
+};
 use streamgate_proto::streamgate::audit::v1::{self as pb, audit_service_server::AuditService as _};
 use streamgate_store::DatabaseKind;
 use support::Rig;
@@ -33,6 +39,17 @@ async fn filled(count: u32) -> Rig {
 
 async fn verify(rig: &Rig, request: pb::VerifyChainRequest) -> pb::VerifyChainResponse {
     rig.audit.verify_chain(Request::new(request)).await.unwrap().into_inner()
+}
+
+/// A walk that knows the head that `told` names.
+fn anchored(told: &pb::VerifyChainResponse) -> pb::VerifyChainRequest {
+    let (anchor_sequence, anchor_hash) = (told.head_sequence, told.head_hash.clone());
+    pb::VerifyChainRequest { anchor_sequence, anchor_hash, ..Default::default() }
+}
+
+/// Goes on where `told` stopped.
+fn after(told: &pb::VerifyChainResponse, request: pb::VerifyChainRequest) -> pb::VerifyChainRequest {
+    pb::VerifyChainRequest { start_sequence: told.next_sequence, start_hash: told.next_hash.clone(), ..request }
 }
 
 async fn list(rig: &Rig, request: pb::ListEntriesRequest) -> Vec<i64> {
@@ -79,7 +96,7 @@ async fn a_cut_at_the_end_shows_and_an_anchor_shows_even_one_that_was_covered_up
     assert_eq!(verify(&rig, pb::VerifyChainRequest::default()).await.broken_sequence, 4);
     behind(&rig, "UPDATE audit_head SET sequence = 3, hash = (SELECT hash FROM audit_entries WHERE sequence = 3)").await;
     assert!(verify(&rig, pb::VerifyChainRequest::default()).await.intact, "the database alone can't tell");
-    let request = pb::VerifyChainRequest { anchor_sequence: anchor.head_sequence, anchor_hash: anchor.head_hash };
+    let request = anchored(&anchor);
     assert!(!verify(&rig, request).await.intact, "who kept the anchor can");
 }
 
@@ -97,12 +114,47 @@ async fn an_entry_that_arrives_again_is_there_once() {
     assert!(verify(&rig, pb::VerifyChainRequest::default()).await.intact);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_too_long_for_one_call_is_walked_in_several() {
+    let mut rig = filled(0).await;
+    rig.audit.audit = rig.audit.audit.walked_for(Duration::ZERO);
+    let count = u32::try_from(WALK_ROWS).unwrap() + 10;
+    for from in (1..=count).step_by(MAX_BATCH) {
+        let until = count.min(from + u32::try_from(MAX_BATCH).unwrap() - 1);
+        append(&rig, (from..=until).map(|id| entry(id, "account:a", pb::AuditOutcome::Allowed)).collect()).await;
+    }
+    let begun = verify(&rig, pb::VerifyChainRequest::default()).await;
+    assert_eq!((begun.intact, begun.broken_sequence, begun.checked), (false, 0, WALK_ROWS), "what is not known is not intact");
+    assert!(begun.detail.contains("go on"), "{}", begun.detail);
+    let done = verify(&rig, after(&begun, anchored(&begun))).await;
+    assert_eq!((done.intact, done.checked, done.next_sequence, done.next_hash.as_str()), (true, 10, 0, ""), "{}", done.detail);
+    assert!(verify(&rig, after(&begun, anchor_of(&rig, 7).await)).await.intact, "an anchor may lie before the start");
+    let wrong = pb::VerifyChainRequest { anchor_hash: done.head_hash.clone(), ..anchor_of(&rig, 7).await };
+    assert_eq!(verify(&rig, after(&begun, wrong)).await.broken_sequence, 7);
+    let other = pb::VerifyChainResponse { next_hash: done.head_hash, ..begun.clone() };
+    let told = verify(&rig, after(&other, pb::VerifyChainRequest::default())).await;
+    assert_eq!((told.intact, told.broken_sequence), (false, WALK_ROWS + 1), "it follows another entry");
+
+    behind(&rig, "DELETE FROM audit_entries WHERE sequence > 900").await;
+    behind(&rig, "UPDATE audit_head SET sequence = 900, hash = (SELECT hash FROM audit_entries WHERE sequence = 900)").await;
+    let told = verify(&rig, after(&begun, pb::VerifyChainRequest::default())).await;
+    assert_eq!((told.intact, told.broken_sequence), (false, 901), "the start is an anchor too: {}", told.detail);
+}
+
+async fn anchor_of(rig: &Rig, sequence: i64) -> pb::VerifyChainRequest {
+    let (anchor_hash,): (String,) = sqlx::query_as("SELECT hash FROM audit_entries WHERE sequence = $1")
+        .bind(sequence)
+        .fetch_one(rig.db.pool())
+        .await
+        .unwrap();
+    pb::VerifyChainRequest { anchor_sequence: sequence, anchor_hash, ..Default::default() }
+}
+
 async fn writers_at_the_same_time_make_one_chain() {
     let rig = filled(0).await;
-    let audit = rig.audit.clone();
+    let elsewhere = Audit::new(support::open(&rig.folder.path().join("monitor.db")).await);
+    let replica = AuditHandler { audit: elsewhere, metrics: Metrics::default() };
     let writers = (0..8_u32).map(|writer| {
-        let audit = audit.clone();
+        let audit = if writer % 2 == 0 { rig.audit.clone() } else { replica.clone() };
         tokio::spawn(async move {
             for n in 0..10 {
                 let entries = vec![entry(writer * 100 + n, "account:a", pb::AuditOutcome::Allowed)];
@@ -110,7 +162,9 @@ async fn writers_at_the_same_time_make_one_chain() {
             }
         })
     });
-    futures::future::join_all(writers).await;
+    for written in futures::future::join_all(writers).await {
+        written.unwrap();
+    }
     let told = verify(&rig, pb::VerifyChainRequest::default()).await;
     assert_eq!((told.intact, told.checked), (true, 80), "{}", told.detail);
 }
@@ -136,6 +190,10 @@ async fn wrong_requests_are_refused() {
     assert_eq!(code(pb::ListEntriesRequest { service: "nope".into(), ..Default::default() }).await, Code::InvalidArgument);
     assert_eq!(code(pb::ListEntriesRequest { outcome: 9, ..Default::default() }).await, Code::InvalidArgument);
     assert_eq!(code(pb::ListEntriesRequest { page_size: 101, ..Default::default() }).await, Code::InvalidArgument);
+    let code = async |request| rig.audit.verify_chain(Request::new(request)).await.unwrap_err().code();
+    assert_eq!(code(pb::VerifyChainRequest { start_sequence: -1, ..Default::default() }).await, Code::InvalidArgument);
+    assert_eq!(code(pb::VerifyChainRequest { start_sequence: 4, ..Default::default() }).await, Code::InvalidArgument);
+    assert_eq!(code(pb::VerifyChainRequest { anchor_hash: "a".repeat(64), ..Default::default() }).await, Code::InvalidArgument);
     let nameless = pb::AppendEntriesRequest { entries: vec![pb::AuditEntry::default()] };
     assert_eq!(rig.audit.append_entries(Request::new(nameless)).await.unwrap_err().code(), Code::InvalidArgument);
 }
@@ -148,6 +206,8 @@ streamgate_testkit::on_both_engines! {
     a_cut_at_the_end_shows_and_an_anchor_shows_even_one_that_was_covered_up,
     the_database_itself_refuses_to_change_an_entry,
     an_entry_that_arrives_again_is_there_once,
+    a_log_that_is_too_long_for_one_call_is_walked_in_several,
+    writers_at_the_same_time_make_one_chain,
     entries_are_found_by_actor_object_outcome_and_request_in_pages,
     wrong_requests_are_refused,
 }

@@ -81,10 +81,10 @@ impl Entry {
 /// Walks entries in their order, and stops at the first that does not fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Walk {
-    /// Entries that fit.
-    pub checked: i64,
-    /// Hash of the last one.
-    pub last_hash: String,
+    /// The last entry that fits; what an earlier walk came to, or 0, at first.
+    pub sequence: i64,
+    /// Its hash.
+    pub hash: String,
 }
 
 impl Walk {
@@ -93,18 +93,18 @@ impl Walk {
     /// # Errors
     /// In words, what does not fit.
     pub fn step(&mut self, entry: &Entry) -> Result<(), String> {
-        let expected = self.checked + 1;
+        let expected = self.sequence + 1;
         if entry.sequence != expected {
             return Err(format!("entry {expected} is missing"));
         }
-        if entry.previous_hash != self.last_hash {
+        if entry.previous_hash != self.hash {
             return Err(format!("entry {expected} does not follow the entry before it"));
         }
         if entry.hash != entry.digest() {
             return Err(format!("entry {expected} was changed after it was written"));
         }
-        self.checked = expected;
-        self.last_hash.clone_from(&entry.hash);
+        self.sequence = expected;
+        self.hash.clone_from(&entry.hash);
         Ok(())
     }
 }

@@ -4,6 +4,8 @@ mod chain;
 
 pub use chain::{Entry, Walk};
 
+use std::time::{Duration, Instant};
+
 use streamgate_core::{page::Page, time::UnixMillis};
 use streamgate_store::{Database, Transaction};
 
@@ -13,7 +15,9 @@ use crate::Error;
 /// Entries of one call to append.
 pub const MAX_BATCH: usize = 500;
 /// Entries that are read at once while the chain is walked.
-const WALK_ROWS: i64 = 1_000;
+pub const WALK_ROWS: i64 = 1_000;
+/// How long one call walks: its caller's deadline is some seconds, and a log of years takes longer.
+const WALK_TIME: Duration = Duration::from_secs(3);
 
 const SELECT: &str = "SELECT sequence, entry_id, time_ms, service, method, actor, actor_role, actor_wallet, object, outcome, reason, \
                       request_id, missing_before, previous_hash, hash FROM audit_entries";
@@ -39,28 +43,41 @@ pub struct Wanted {
     pub end_ms: Option<UnixMillis>,
 }
 
+/// An entry's sequence, and the hash that it had when somebody looked.
+pub type Place = (i64, String);
+
 /// What walking the chain found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Entries that fit.
+    /// Entries that this walk found to fit.
     pub checked: i64,
     /// The first that does not, and why.
     pub broken: Option<(i64, String)>,
+    /// Where time ran out before the head: the next walk starts there.
+    pub next: Option<Place>,
     /// The newest entry and its hash, as they are remembered apart from the entries.
-    pub head: (i64, String),
+    pub head: Place,
 }
 
 /// The audit log. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Audit {
     db: Database,
+    walk_time: Duration,
 }
 
 impl Audit {
     /// The log in `db`.
     #[must_use]
     pub const fn new(db: Database) -> Self {
-        Self { db }
+        Self { db, walk_time: WALK_TIME }
+    }
+
+    /// The same log, that is walked for this long in one call.
+    #[must_use]
+    pub const fn walked_for(mut self, walk_time: Duration) -> Self {
+        self.walk_time = walk_time;
+        self
     }
 
     /// Adds entries in their order; one that is there already is left out. Gives how many were new.
@@ -116,38 +133,61 @@ impl Audit {
         Ok(page.cut(rows, |entry| entry.sequence.to_string(), &words))
     }
 
-    /// Walks the whole chain. `anchor` is a sequence with the hash it is known to have had.
+    /// Walks the chain from where an earlier walk stopped, until its head or until time runs out. `anchor` is a sequence with
+    /// the hash it is known to have had.
     ///
     /// # Errors
     /// What the database says.
-    pub async fn verify(&self, anchor: Option<(i64, String)>) -> Result<Verdict, Error> {
-        let remembered = self.head().await?;
-        let mut walk = Walk::default();
-        let mut broken = None;
-        'walk: while walk.checked < remembered.0 {
-            let query = format!("{SELECT} WHERE sequence > $1 AND sequence <= $2 ORDER BY sequence LIMIT {WALK_ROWS}");
-            let rows: Vec<Entry> = sqlx::query_as(sqlx::AssertSqlSafe(query))
-                .bind(walk.checked)
-                .bind(remembered.0)
-                .fetch_all(self.db.pool())
-                .await?;
-            if rows.is_empty() {
-                broken = Some((walk.checked + 1, format!("entry {} is missing", walk.checked + 1)));
-                break;
-            }
-            for entry in &rows {
-                let step = walk.step(entry).and_then(|()| against(anchor.as_ref(), entry));
-                if let Err(words) = step {
-                    broken = Some((entry.sequence.min(walk.checked + 1), words));
-                    break 'walk;
-                }
-            }
+    pub async fn verify(&self, start: Option<Place>, anchor: Option<Place>) -> Result<Verdict, Error> {
+        let (begun, head) = (Instant::now(), self.head().await?);
+        let places: Vec<&Place> = start.iter().chain(&anchor).collect();
+        let (sequence, hash) = start.clone().unwrap_or_default();
+        let mut walk = Walk { sequence, hash };
+        let mut broken = self.before(sequence, anchor.as_ref()).await?;
+        let is_due = |walk: &Walk| walk.sequence > sequence && begun.elapsed() >= self.walk_time;
+        while broken.is_none() && walk.sequence < head.0 && !is_due(&walk) {
+            broken = self.walk_on(&mut walk, head.0, &places).await?;
         }
-        let broken = broken.or_else(|| end_of(&walk, &remembered, anchor.as_ref()));
-        Ok(Verdict { checked: walk.checked, broken, head: remembered })
+        let is_at_end = walk.sequence >= head.0;
+        if is_at_end {
+            broken = broken.or_else(|| end_of(&walk, &head, &places));
+        }
+        let next = (broken.is_none() && !is_at_end).then_some((walk.sequence, walk.hash));
+        Ok(Verdict { checked: walk.sequence - sequence, broken, next, head })
     }
 
-    async fn head(&self) -> Result<(i64, String), Error> {
+    /// Takes the next entries, `last` at the most; says what does not fit.
+    async fn walk_on(&self, walk: &mut Walk, last: i64, places: &[&Place]) -> Result<Option<(i64, String)>, Error> {
+        let query = format!("{SELECT} WHERE sequence > $1 AND sequence <= $2 ORDER BY sequence LIMIT {WALK_ROWS}");
+        let rows: Vec<Entry> =
+            sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(walk.sequence).bind(last).fetch_all(self.db.pool()).await?;
+        if rows.is_empty() {
+            return Ok(Some((walk.sequence + 1, format!("entry {} is missing", walk.sequence + 1))));
+        }
+        for entry in &rows {
+            let step = walk.step(entry).and_then(|()| against(places, entry));
+            if let Err(words) = step {
+                return Ok(Some((entry.sequence.min(walk.sequence + 1), words)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Compares an anchor that this walk does not come by, as the walk before it may not have known it.
+    async fn before(&self, start: i64, anchor: Option<&Place>) -> Result<Option<(i64, String)>, Error> {
+        let Some((sequence, hash)) = anchor.filter(|(sequence, _)| *sequence <= start) else { return Ok(None) };
+        let found: Option<(String,)> = sqlx::query_as("SELECT hash FROM audit_entries WHERE sequence = $1")
+            .bind(sequence)
+            .fetch_optional(self.db.pool())
+            .await?;
+        Ok(match found {
+            None => Some((*sequence, format!("entry {sequence} is missing"))),
+            Some((now,)) if now != *hash => Some((*sequence, not_of_anchor(*sequence))),
+            Some(_) => None,
+        })
+    }
+
+    async fn head(&self) -> Result<Place, Error> {
         let row: Option<(i64, String)> =
             sqlx::query_as("SELECT sequence, hash FROM audit_head WHERE id = 1").fetch_optional(self.db.pool()).await?;
         Ok(row.unwrap_or_default())
@@ -155,25 +195,25 @@ impl Audit {
 }
 
 /// Whether an entry is still the one whose hash was kept elsewhere.
-fn against(anchor: Option<&(i64, String)>, entry: &Entry) -> Result<(), String> {
-    match anchor {
-        Some((sequence, hash)) if *sequence == entry.sequence && *hash != entry.hash => {
-            Err(format!("entry {sequence} is not the one that the anchor was taken from"))
-        }
-        _ => Ok(()),
-    }
+fn against(places: &[&Place], entry: &Entry) -> Result<(), String> {
+    let differs = places.iter().any(|(sequence, hash)| *sequence == entry.sequence && *hash != entry.hash);
+    if differs { Err(not_of_anchor(entry.sequence)) } else { Ok(()) }
+}
+
+fn not_of_anchor(sequence: i64) -> String {
+    format!("entry {sequence} is not the one that the anchor was taken from")
 }
 
 /// What only shows at the end: entries that were cut off.
-fn end_of(walk: &Walk, head: &(i64, String), anchor: Option<&(i64, String)>) -> Option<(i64, String)> {
-    if walk.last_hash != head.1 {
-        return Some((walk.checked, format!("entry {} is not the newest that was written", walk.checked)));
+fn end_of(walk: &Walk, head: &Place, places: &[&Place]) -> Option<(i64, String)> {
+    let last = places.iter().map(|(sequence, _)| *sequence).max().unwrap_or_default();
+    if last > head.0 {
+        return Some((head.0 + 1, format!("entries {} to {last} are missing", head.0 + 1)));
     }
-    let (sequence, _) = anchor?;
-    (*sequence > walk.checked).then(|| (walk.checked + 1, format!("entries {} to {sequence} are missing", walk.checked + 1)))
+    (walk.hash != head.1).then(|| (walk.sequence, format!("entry {} is not the newest that was written", walk.sequence)))
 }
 
-async fn head(tx: &mut Transaction) -> Result<(i64, String), Error> {
+async fn head(tx: &mut Transaction) -> Result<Place, Error> {
     let row: Option<(i64, String)> =
         sqlx::query_as("SELECT sequence, hash FROM audit_head WHERE id = 1").fetch_optional(&mut **tx).await?;
     Ok(row.unwrap_or_default())
