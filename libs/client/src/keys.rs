@@ -231,8 +231,8 @@ mod tests {
     async fn asking_goes_on_when_the_asker_goes_away() {
         let world = World::start().await;
         assert!(tokio::time::timeout(AT_ONCE, world.ring.refresh(&world.auth)).await.is_err());
+        let start = Instant::now();
         assert!(!world.ring.refresh(&world.auth).await);
-        let (asked_at, answered) = world.ring.asked.lock().await.unwrap();
-        assert!(!answered && asked_at.elapsed() < AT_ONCE, "the first question was still under way, and was the only one");
+        assert!(start.elapsed() <= ASK_TIMEOUT - AT_ONCE / 2, "the first question is still under way, and is the only one");
     }
 }
