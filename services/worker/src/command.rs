@@ -30,7 +30,7 @@ const MAX_KEY_BYTES: usize = 128;
 /// Characters of a schedule's name.
 const MAX_NAME: usize = 64;
 /// Keys that begin so are the service's own.
-const OWN_KEYS: [&str; 2] = ["schedule:", "webhook:"];
+const OWN_KEYS: [&str; 4] = ["interval:", "cron:", "webhook:", "schedule:"];
 
 /// A job to queue, for `caller`.
 ///
@@ -38,7 +38,8 @@ const OWN_KEYS: [&str; 2] = ["schedule:", "webhook:"];
 /// Which field is wrong.
 pub fn submit(request: pb::SubmitJobRequest, caller: &Caller, registry: &Registry) -> Result<Submit, Failure> {
     let params = request.params.and_then(|params| params.kind);
-    let known = registry.checked(&request.r#type, params.as_ref())?;
+    registry.checked(&request.r#type, params.as_ref())?;
+    let usual = registry.submit(&request.r#type);
     if request.max_attempts > MOST_ATTEMPTS {
         return Err(Failure::invalid_field("max_attempts", format!("must be at most {MOST_ATTEMPTS}")));
     }
@@ -53,12 +54,11 @@ pub fn submit(request: pb::SubmitJobRequest, caller: &Caller, registry: &Registr
         request_id: key("request_id", request.request_id)?,
         unique_key: key("unique_key", request.unique_key)?,
         priority: priority(request.priority)?,
-        max_attempts: if request.max_attempts == 0 { known.max_attempts() } else { request.max_attempts },
+        max_attempts: if request.max_attempts == 0 { usual.max_attempts } else { request.max_attempts },
         keep: Duration::from_secs(request.keep_seconds.into()),
         owner: caller.account().map(|account| account.id.to_string()).unwrap_or_default(),
-        announced: known.is_announced(),
         params,
-        ..Submit::new(request.r#type)
+        ..usual
     })
 }
 
@@ -212,5 +212,5 @@ pub fn replay(request: &pb::ReplayDeliveriesRequest) -> Result<Replay, Failure> 
     if until <= since {
         return Err(Failure::invalid_field("until", "must come after since"));
     }
-    Ok(Replay { since, until, delivered_too: request.delivered_too })
+    Ok(Replay { since, until, delivered_too: request.delivered_too, page_token: request.page_token.clone() })
 }

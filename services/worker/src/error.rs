@@ -17,6 +17,9 @@ pub enum Error {
     /// The same request id came with another body.
     #[error("this request_id was used for another job")]
     RequestIdReused,
+    /// The database does not keep up.
+    #[error("too many jobs wait to be queued; repeat the call later")]
+    TooManyWaiting,
     /// It has ended otherwise.
     #[error("job {0} has ended already")]
     Ended(String),
@@ -82,7 +85,7 @@ impl Error {
             Self::Refused(failure) => failure.kind,
             Self::RequestIdReused | Self::UniqueKeyTaken(_) => ErrorKind::AlreadyExists,
             Self::Ended(_) | Self::NotEnded(_) | Self::EndpointDisabled => ErrorKind::FailedPrecondition,
-            Self::TooManySchedules(_) | Self::TooManyEndpoints(_) => ErrorKind::ResourceExhausted,
+            Self::TooManySchedules(_) | Self::TooManyEndpoints(_) | Self::TooManyWaiting => ErrorKind::ResourceExhausted,
             Self::BadCron(_) => ErrorKind::InvalidArgument,
             Self::NoAccount => ErrorKind::Unauthenticated,
             Self::BrokeOff => ErrorKind::Unavailable,
@@ -99,6 +102,7 @@ impl Error {
             Self::Store(error) => error.reason(),
             Self::NotEnded(_) => "job_not_ended",
             Self::UniqueKeyTaken(_) => "unique_key_taken",
+            Self::TooManyWaiting => "too_many_waiting",
             Self::TooManySchedules(_) => "too_many_schedules",
             Self::TooManyEndpoints(_) => "too_many_endpoints",
             Self::BadCron(_) => "invalid_argument",

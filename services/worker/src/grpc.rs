@@ -26,7 +26,7 @@ impl Handler {
     /// Answers from `queue`, and takes the kinds of jobs that `registry` knows.
     #[must_use]
     pub fn new(queue: Queue, registry: Registry, metrics: Metrics) -> Self {
-        Self { schedules: Schedules::new(queue.clone()), queue, registry, metrics }
+        Self { schedules: Schedules::new(queue.clone(), registry.clone()), queue, registry, metrics }
     }
 }
 

@@ -19,6 +19,6 @@ pub mod webhooks;
 pub use config::Config;
 pub use error::Error;
 pub use grpc::Handler;
-pub use metrics::Metrics;
+pub use metrics::{AttemptLabels, Metrics};
 pub use service::{App, MIGRATIONS};
 pub use webhook_grpc::WebhookHandler;

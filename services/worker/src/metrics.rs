@@ -41,6 +41,16 @@ pub struct Metrics {
     pub webhook_attempts: Family<WebhookLabels, Counter>,
 }
 
+/// A job that runs, however it comes to stop.
+#[derive(Debug)]
+pub struct RunningOne(Gauge);
+
+impl Drop for RunningOne {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Metrics {
     /// Names every counter in `registry`.
     pub fn register(&self, registry: &mut Registry) {
@@ -55,6 +65,13 @@ impl Metrics {
             "Attempts of webhook deliveries, by class of status",
             self.webhook_attempts.clone(),
         );
+    }
+
+    /// Counts a job as running until what this gives is dropped.
+    #[must_use]
+    pub fn running_one(&self) -> RunningOne {
+        self.running.inc();
+        RunningOne(self.running.clone())
     }
 
     /// Counts an attempt of a delivery.

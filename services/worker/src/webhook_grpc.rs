@@ -131,8 +131,8 @@ impl WebhookService for WebhookHandler {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let (id, replay) = (command::endpoint_id(&request.endpoint_id)?, command::replay(&request)?);
-        let (replayed, more) = self.webhooks.replay_all(&caller, &id, replay).await?;
-        Ok(Response::new(pb::ReplayDeliveriesResponse { replayed, more }))
+        let (replayed, next_page_token) = self.webhooks.replay_all(&caller, &id, &replay).await?;
+        Ok(Response::new(pb::ReplayDeliveriesResponse { replayed, more: !next_page_token.is_empty(), next_page_token }))
     }
 }
 

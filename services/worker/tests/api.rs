@@ -39,7 +39,7 @@ impl Running {
         let (stop, metrics) = (CancellationToken::new(), Metrics::default());
         let config = Config { drain_seconds: 0, ..Config::default() };
         let runner = Runner::new(jobs.queue.clone(), registry.clone(), metrics.clone(), config).run(stop.clone());
-        let runner = tokio::spawn(async move { drop(runner.await) });
+        let runner = tokio::spawn(runner);
         Self { handler: Handler::new(jobs.queue.clone(), registry, metrics), stop, runner, jobs }
     }
 
@@ -104,6 +104,8 @@ async fn a_running_job_stops_when_it_is_cancelled() {
     let cancelled = running.handler.cancel_job(request()).await.unwrap().into_inner().job.unwrap();
     assert_eq!(cancelled.state(), pb::JobState::Cancelled);
     assert_eq!(running.handler.cancel_job(request()).await.unwrap().into_inner().job.unwrap(), cancelled);
+    running.wait_for(&job.job_id, |_| hangs.left.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(running.get(&job.job_id).await.unwrap(), cancelled, "what is left of it says nothing");
 }
 
 #[tokio::test]
@@ -189,14 +191,15 @@ async fn a_purge_goes_on_until_nothing_is_left() {
     );
 }
 
-/// Goes through its answers by their places.
+/// Goes through its answers by their places, and fails where there is none.
 struct Objects(Mutex<Vec<Verified>>);
 
 #[async_trait]
 impl Verify for Objects {
     async fn verify(&self, limit: u32, place: String) -> Result<Verified, Failure> {
         let place: usize = if place.is_empty() { 0 } else { place.parse().unwrap() };
-        let found = self.0.lock().unwrap()[place].clone();
+        let found = self.0.lock().unwrap().get(place).cloned();
+        let found = found.ok_or_else(|| Failure::new(ErrorKind::Unavailable, "unavailable", "away"))?;
         assert!(found.checked <= limit, "{} of {limit}", found.checked);
         Ok(found)
     }
@@ -215,6 +218,15 @@ async fn a_check_of_objects_goes_to_the_end_and_names_what_is_damaged() {
     let damaged = verify(vec![found(2, &["upl_1"], "1"), found(1, &["upl_2"], "")]);
     let said = damaged.run(&Work::of(None)).await;
     assert_eq!(said, Err(JobError::Hopeless("checked 3 objects: 2 are damaged: upl_1, upl_2".to_owned())));
+    // Trouble is tried again, unless somebody must hear of damage already.
+    let broken = verify(vec![found(3, &[], "1")]);
+    let said = "checked 3 objects, then the upload service said: away (unavailable)".to_owned();
+    assert_eq!(broken.run(&Work::of(None)).await, Err(JobError::Retry(said)));
+    let broken = verify(vec![found(3, &["upl_1"], "1")]);
+    let said = "checked 3 objects: 1 are damaged: upl_1, then the upload service said: away (unavailable)".to_owned();
+    assert_eq!(broken.run(&Work::of(None)).await, Err(JobError::Hopeless(said)));
+    let endless = verify(vec![found(0, &[], "0")]);
+    assert!(matches!(endless.run(&Work::of(None)).await, Err(JobError::Retry(words)) if words.contains("none in 10000 calls")));
     // A number that was asked for is kept to, and no other job's parameters are taken.
     let params = |limit| Kind::VerifyObjects(pb::VerifyObjectsParams { limit });
     let some = verify(vec![found(7, &[], "1")]);

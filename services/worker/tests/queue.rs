@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use streamgate_worker::{
     Error,
@@ -25,7 +25,8 @@ fn retry(run_ms: i64) -> End {
     End::Retry { message: "trouble".into(), run_ms }
 }
 
-async fn a_job_runs_when_its_time_has_come_and_once(jobs: Fixture) {
+async fn a_job_runs_when_its_time_has_come_and_once() {
+    let jobs = Fixture::open().await;
     let job = jobs.queue.submit(submit("count", "a", 500), 1_000).await.unwrap();
     assert_eq!((job.state, job.run_ms, job.attempts), (State::Queued, 1_500, 0));
     assert_eq!(jobs.claim(1_499).await, None);
@@ -39,7 +40,8 @@ async fn a_job_runs_when_its_time_has_come_and_once(jobs: Fixture) {
     assert_eq!(jobs.events().await, ["job.submitted", "job.completed"]);
 }
 
-async fn a_silent_worker_loses_its_job_and_can_no_longer_end_it(jobs: Fixture) {
+async fn a_silent_worker_loses_its_job_and_can_no_longer_end_it() {
+    let jobs = Fixture::open().await;
     let job = jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
     let first = jobs.claim(0).await.unwrap();
     assert!(jobs.beat(&first, 20_000).await);
@@ -56,7 +58,8 @@ async fn a_silent_worker_loses_its_job_and_can_no_longer_end_it(jobs: Fixture) {
     assert_eq!(jobs.events().await, ["job.submitted", "job.completed"], "what came late is not told");
 }
 
-async fn a_job_that_kills_every_worker_fails_in_the_end(jobs: Fixture) {
+async fn a_job_that_kills_every_worker_fails_in_the_end() {
+    let jobs = Fixture::open().await;
     let job = jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
     for attempt in 1..=MAX_ATTEMPTS {
         assert_eq!(jobs.claim(i64::from(attempt) * 100_000).await.unwrap().attempt, attempt);
@@ -67,20 +70,22 @@ async fn a_job_that_kills_every_worker_fails_in_the_end(jobs: Fixture) {
     assert_eq!(jobs.events().await, ["job.submitted", "job.failed"]);
 }
 
-async fn a_released_attempt_does_not_count_and_a_retry_waits(jobs: Fixture) {
+async fn a_released_attempt_does_not_count_and_a_retry_waits() {
+    let jobs = Fixture::open().await;
     jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
     let claim = jobs.claim(0).await.unwrap();
     assert!(jobs.settle(&claim, End::Released, 10).await);
     let again = jobs.claim(10).await.unwrap();
     assert_eq!(again.attempt, 1);
     assert!(jobs.settle(&again, retry(5_000), 20).await);
-    assert_eq!(jobs.queue.next_due().await.unwrap(), Some(5_000));
+    assert_eq!(jobs.queue.next_due(20).await.unwrap(), Some(5_000));
     assert_eq!(jobs.claim(4_999).await, None);
     assert_eq!(jobs.claim(5_000).await.unwrap().attempt, 2);
     assert_eq!(jobs.queue.oldest_wait(60_000).await.unwrap(), Duration::ZERO, "none waits");
 }
 
-async fn the_same_request_queues_one_job_and_another_body_is_refused(jobs: Fixture) {
+async fn the_same_request_queues_one_job_and_another_body_is_refused() {
+    let jobs = Fixture::open().await;
     let first = jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
     assert_eq!(jobs.queue.submit(submit("count", "a", 0), 9).await.unwrap(), first);
     assert!(matches!(jobs.queue.submit(submit("count", "a", 1), 9).await, Err(Error::RequestIdReused)));
@@ -91,7 +96,8 @@ async fn the_same_request_queues_one_job_and_another_body_is_refused(jobs: Fixtu
     assert_ne!(jobs.queue.submit(anothers, 9).await.unwrap().job_id, first.job_id, "another caller may use the same id");
 }
 
-async fn callers_at_the_same_time_share_a_change_and_not_their_faults(jobs: Fixture) {
+async fn callers_at_the_same_time_share_a_change_and_not_their_faults() {
+    let jobs = Fixture::open().await;
     jobs.queue.submit(submit("count", "taken", 0), 0).await.unwrap();
     let mut calls = tokio::task::JoinSet::new();
     for number in 0..200_u64 {
@@ -120,7 +126,8 @@ async fn callers_at_the_same_time_share_a_change_and_not_their_faults(jobs: Fixt
     assert_eq!(stored, i64::try_from(kept).unwrap() + 1);
 }
 
-async fn a_caller_that_goes_away_takes_nobodys_job_with_it(jobs: Fixture) {
+async fn a_caller_that_goes_away_takes_nobodys_job_with_it() {
+    let jobs = Fixture::open().await;
     let mut calls = tokio::task::JoinSet::new();
     for number in 0..40_u64 {
         let queue = jobs.queue.clone();
@@ -142,7 +149,82 @@ async fn a_caller_that_goes_away_takes_nobodys_job_with_it(jobs: Fixture) {
     assert_eq!(stayed, 20);
 }
 
-async fn a_unique_key_is_held_until_its_job_has_ended(jobs: Fixture) {
+async fn a_caller_that_gave_up_leaves_no_job_behind() {
+    let jobs = Fixture::open().await;
+    let writing = jobs.db.begin().await.unwrap();
+    let first = tokio::spawn({
+        let queue = jobs.queue.clone();
+        async move { queue.submit(submit("count", "first", 0), 1).await }
+    });
+    // Its change waits for the writer before the other comes.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let gave_up = jobs.queue.submit(submit("count", "gave_up", 0), 1);
+    tokio::time::timeout(Duration::from_millis(50), gave_up).await.unwrap_err();
+    drop(writing);
+    first.await.unwrap().unwrap();
+    jobs.queue.submit(submit("count", "last", 0), 1).await.unwrap();
+    assert_eq!(jobs.all(None).await.len(), 2);
+}
+
+async fn more_callers_than_can_be_served_are_told_so() {
+    let jobs = Fixture::open().await;
+    let writing = jobs.db.begin().await.unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..1_200 {
+        let queue = jobs.queue.clone();
+        calls.spawn(async move { queue.submit(Submit::new("count"), 1).await });
+    }
+    let refused = calls.join_next().await.unwrap().unwrap().unwrap_err();
+    assert_eq!(refused.kind(), streamgate_core::ErrorKind::ResourceExhausted);
+    drop(writing);
+    let mut queued = 0;
+    while let Some(ended) = calls.join_next().await {
+        match ended.unwrap() {
+            Ok(_) => queued += 1,
+            Err(error) => assert!(matches!(error, Error::TooManyWaiting), "{error}"),
+        }
+    }
+    assert!((1_024..1_200).contains(&queued), "{queued}");
+}
+
+async fn all_who_wait_hear_at_once_that_the_database_is_away() {
+    let jobs = Fixture::open().await;
+    // Held for longer than anybody waits for it.
+    let writing = jobs.db.begin().await.unwrap();
+    let began = Instant::now();
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let queue = jobs.queue.clone();
+        calls.spawn(async move { queue.submit(Submit::new("count"), 1).await });
+    }
+    while let Some(ended) = calls.join_next().await {
+        assert_eq!(ended.unwrap().unwrap_err().kind(), streamgate_core::ErrorKind::Unavailable);
+    }
+    assert!(began.elapsed() < Duration::from_secs(18), "one timeout for all, and not one for each: {:?}", began.elapsed());
+    drop(writing);
+    jobs.queue.submit(Submit::new("count"), 1).await.unwrap();
+}
+
+async fn an_account_with_its_share_leaves_the_rest_to_others() {
+    let jobs = Fixture::open().await;
+    for (owner, count) in [("acc_1", 9), ("acc_2", 1), ("", 2)] {
+        for _ in 0..count {
+            jobs.queue.submit(Submit { owner: owner.into(), ..Submit::new("count") }, 0).await.unwrap();
+        }
+    }
+    let shared = jobs.queue.clone().sharing(2);
+    let claim =
+        async || -> Vec<_> { shared.claim("w", 8, 0, LEASE, 1).await.unwrap().into_iter().map(|claim| claim.owner).collect() };
+    assert_eq!(claim().await, ["acc_1", "acc_1"]);
+    assert_eq!(claim().await, ["acc_2", ""]);
+    assert_eq!(claim().await, [""], "what nobody has asked for has no share");
+    assert!(claim().await.is_empty());
+    assert_eq!(jobs.queue.next_due(1).await.unwrap(), None, "what waits for a place does not wait for its time");
+    assert_eq!(shared.claim("other", 8, 0, LEASE, 1).await.unwrap().len(), 2, "each worker has places of its own");
+}
+
+async fn a_unique_key_is_held_until_its_job_has_ended() {
+    let jobs = Fixture::open().await;
     let keyed = || Submit { unique_key: Some("cnt_1".into()), ..Submit::new("count") };
     let first = jobs.queue.submit(keyed(), 0).await.unwrap();
     assert_eq!(jobs.queue.submit(keyed(), 1).await.unwrap().job_id, first.job_id);
@@ -155,7 +237,8 @@ async fn a_unique_key_is_held_until_its_job_has_ended(jobs: Fixture) {
     assert_eq!(jobs.queue.retry_all_dead("", 6).await.unwrap(), (0, false));
 }
 
-async fn the_urgent_run_first_and_the_old_are_not_forgotten(jobs: Fixture) {
+async fn the_urgent_run_first_and_the_old_are_not_forgotten() {
+    let jobs = Fixture::open().await;
     for (name, priority) in [("low", Priority::Low), ("normal", Priority::Normal), ("high", Priority::High)] {
         for _ in 0..2 {
             jobs.queue.submit(Submit { priority, ..Submit::new(name) }, 0).await.unwrap();
@@ -169,7 +252,8 @@ async fn the_urgent_run_first_and_the_old_are_not_forgotten(jobs: Fixture) {
     assert_eq!(types(jobs.queue.claim("w", 9, 8, LEASE, 1).await.unwrap()), ["normal", "low"]);
 }
 
-async fn dead_letters_are_listed_and_come_back_with_all_their_attempts(jobs: Fixture) {
+async fn dead_letters_are_listed_and_come_back_with_all_their_attempts() {
+    let jobs = Fixture::open().await;
     for name in ["a", "b", "c"] {
         let job = jobs.queue.submit(Submit::new(name), 0).await.unwrap();
         let claim = jobs.claim(0).await.unwrap();
@@ -187,9 +271,12 @@ async fn dead_letters_are_listed_and_come_back_with_all_their_attempts(jobs: Fix
     assert_eq!(jobs.all(Some(State::Queued)).await.len(), 3);
     let only_b = Filter { state: None, job_type: "b".into() };
     assert_eq!(jobs.queue.list(10, "", &only_b).await.unwrap().jobs.len(), 1);
+    let none = Filter { state: Some(State::Failed), ..only_b };
+    assert!(jobs.queue.list(10, "", &none).await.unwrap().jobs.is_empty());
 }
 
-async fn a_cancelled_job_stays_cancelled_and_an_ended_one_can_not_be(jobs: Fixture) {
+async fn a_cancelled_job_stays_cancelled_and_an_ended_one_can_not_be() {
+    let jobs = Fixture::open().await;
     let waiting = jobs.queue.submit(submit("count", "a", 60_000), 0).await.unwrap();
     assert_eq!(jobs.queue.cancel(&id_of(&waiting), 1).await.unwrap().state, State::Cancelled);
     assert_eq!(jobs.queue.cancel(&id_of(&waiting), 2).await.unwrap().end_ms, Some(1));
@@ -208,23 +295,25 @@ async fn a_cancelled_job_stays_cancelled_and_an_ended_one_can_not_be(jobs: Fixtu
     assert!(matches!(jobs.queue.cancel(&id_of(&ended), 80_002).await, Err(Error::Ended(_))));
 }
 
-async fn an_interval_fires_on_time_and_never_piles_up(jobs: Fixture) {
+async fn an_interval_fires_on_time_and_never_piles_up() {
+    let jobs = Fixture::open().await;
     let every = Duration::from_secs(600);
-    assert_eq!(jobs.queue.tick("sweep", every, 0).await.unwrap(), 600_000, "at once, the first time");
-    assert_eq!(jobs.queue.tick("sweep", every, 599_999).await.unwrap(), 600_000);
-    jobs.queue.tick("sweep", every, 600_000).await.unwrap();
+    assert_eq!(jobs.queue.tick(Submit::new("sweep"), every, 0).await.unwrap(), 600_000, "at once, the first time");
+    assert_eq!(jobs.queue.tick(Submit::new("sweep"), every, 599_999).await.unwrap(), 600_000);
+    jobs.queue.tick(Submit::new("sweep"), every, 600_000).await.unwrap();
     assert_eq!(jobs.all(None).await.len(), 1, "the one before has not ended");
     let claim = jobs.claim(600_000).await.unwrap();
-    jobs.queue.tick("sweep", every, 1_200_000).await.unwrap();
+    jobs.queue.tick(Submit::new("sweep"), every, 1_200_000).await.unwrap();
     assert_eq!(jobs.all(None).await.len(), 1, "it runs");
     jobs.finish(&claim, 1_200_001).await;
-    jobs.queue.tick("sweep", every, 1_800_000).await.unwrap();
+    jobs.queue.tick(Submit::new("sweep"), every, 1_800_000).await.unwrap();
     assert_eq!(jobs.all(None).await.len(), 2);
-    let sooner = jobs.queue.tick("sweep", Duration::from_secs(1), 1_800_001).await.unwrap();
+    let sooner = jobs.queue.tick(Submit::new("sweep"), Duration::from_secs(1), 1_800_001).await.unwrap();
     assert_eq!(sooner, 1_801_001, "a shorter interval counts at once");
 }
 
-async fn ended_jobs_are_forgotten_when_their_time_is_over(jobs: Fixture) {
+async fn ended_jobs_are_forgotten_when_their_time_is_over() {
+    let jobs = Fixture::open().await;
     let old = jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
     jobs.queue.cancel(&id_of(&old), 1).await.unwrap();
     let short = jobs.queue.submit(Submit { keep: Duration::from_secs(60), ..Submit::new("count") }, 0).await.unwrap();
@@ -239,7 +328,8 @@ async fn ended_jobs_are_forgotten_when_their_time_is_over(jobs: Fixture) {
     assert!(jobs.queue.get(&id_of(&waiting)).await.is_ok());
 }
 
-async fn many_workers_at_once_claim_each_job_once(jobs: Fixture) {
+async fn many_workers_at_once_claim_each_job_once() {
+    let jobs = Fixture::open().await;
     for number in 0..40 {
         jobs.queue.submit(submit("count", &number.to_string(), 0), 0).await.unwrap();
     }
@@ -282,9 +372,14 @@ async fn a_claim_reads_an_index_and_not_the_table() {
     }
 }
 
-support::on_both_engines! {
+streamgate_testkit::on_both_engines! {
+    support:
     callers_at_the_same_time_share_a_change_and_not_their_faults,
     a_caller_that_goes_away_takes_nobodys_job_with_it,
+    a_caller_that_gave_up_leaves_no_job_behind,
+    more_callers_than_can_be_served_are_told_so,
+    all_who_wait_hear_at_once_that_the_database_is_away,
+    an_account_with_its_share_leaves_the_rest_to_others,
     a_job_runs_when_its_time_has_come_and_once,
     a_silent_worker_loses_its_job_and_can_no_longer_end_it,
     a_job_that_kills_every_worker_fails_in_the_end,

@@ -3,11 +3,13 @@
 
 mod support;
 
+use std::time::Duration;
+
 use streamgate_proto::streamgate::worker::v1::{self as pb, worker_service_server::WorkerService as _};
 use streamgate_worker::{
     Handler, Metrics,
     engine::{
-        CronSchedule, Priority, Schedules,
+        CronSchedule, Priority, Schedules, Submit,
         cron::{CatchUp, Cron},
     },
     jobs::Registry,
@@ -37,8 +39,10 @@ async fn fire_all(schedules: &Schedules, now: i64) {
     while schedules.fire_next(now).await.unwrap() {}
 }
 
-async fn a_schedule_fires_once_for_each_time_whichever_worker_looks(jobs: Fixture) {
-    let (one, other) = (Schedules::new(jobs.queue.clone()), Schedules::new(jobs.queue.clone()));
+async fn a_schedule_fires_once_for_each_time_whichever_worker_looks() {
+    let jobs = Fixture::open().await;
+    let (one, other) =
+        (Schedules::new(jobs.queue.clone(), Registry::default()), Schedules::new(jobs.queue.clone(), Registry::default()));
     let cron = Cron::parse("0 * * * *", "").unwrap();
     let put = one.put(hourly(CatchUp::Once, false), &cron, 10).await.unwrap();
     assert_eq!((put.next_ms, one.next_time().await.unwrap()), (HOUR_MS, Some(HOUR_MS)));
@@ -58,7 +62,7 @@ async fn missed_times_are_made_good_as_the_schedule_says() {
         [(CatchUp::Skip, false, 0), (CatchUp::Once, false, 1), (CatchUp::All, false, 5), (CatchUp::All, true, 1)]
     {
         let jobs = Fixture::open().await;
-        let schedules = Schedules::new(jobs.queue.clone());
+        let schedules = Schedules::new(jobs.queue.clone(), Registry::default());
         schedules.put(hourly(catch_up, no_overlap), &Cron::parse("0 * * * *", "").unwrap(), 10).await.unwrap();
         fire_all(&schedules, 5 * HOUR_MS + HOUR_MS / 2).await;
         assert_eq!(jobs.all(None).await.len(), queued, "{catch_up:?} {no_overlap}");
@@ -66,8 +70,9 @@ async fn missed_times_are_made_good_as_the_schedule_says() {
     }
 }
 
-async fn a_paused_or_deleted_schedule_queues_nothing(jobs: Fixture) {
-    let schedules = Schedules::new(jobs.queue.clone());
+async fn a_paused_or_deleted_schedule_queues_nothing() {
+    let jobs = Fixture::open().await;
+    let schedules = Schedules::new(jobs.queue.clone(), Registry::default());
     let cron = Cron::parse("0 * * * *", "").unwrap();
     schedules.put(CronSchedule { paused: true, ..hourly(CatchUp::All, false) }, &cron, 10).await.unwrap();
     fire_all(&schedules, 3 * HOUR_MS).await;
@@ -78,7 +83,38 @@ async fn a_paused_or_deleted_schedule_queues_nothing(jobs: Fixture) {
     assert!(jobs.all(None).await.is_empty() && schedules.list(0, "").await.unwrap().schedules.is_empty());
 }
 
-async fn a_schedule_is_refused_with_the_field_that_is_wrong(jobs: Fixture) {
+async fn a_schedule_that_is_applied_again_keeps_its_times() {
+    let jobs = Fixture::open().await;
+    let schedules = Schedules::new(jobs.queue.clone(), Registry::default());
+    let cron = Cron::parse("0 * * * *", "").unwrap();
+    schedules.put(hourly(CatchUp::All, false), &cron, 10).await.unwrap();
+    fire_all(&schedules, HOUR_MS).await;
+    // Three times were missed, and somebody changes its priority.
+    let urgent = CronSchedule { priority: Priority::Low, ..hourly(CatchUp::All, false) };
+    let again = schedules.put(urgent, &cron, 4 * HOUR_MS + 10).await.unwrap();
+    assert_eq!((again.next_ms, again.last_ms), (2 * HOUR_MS, Some(HOUR_MS)));
+    fire_all(&schedules, 4 * HOUR_MS + 20).await;
+    assert_eq!(jobs.all(None).await.len(), 4);
+    // Other times are counted from now.
+    let later = CronSchedule { cron: "30 * * * *".into(), ..hourly(CatchUp::All, false) };
+    let moved = schedules.put(later, &Cron::parse("30 * * * *", "").unwrap(), 9 * HOUR_MS).await.unwrap();
+    assert_eq!((moved.next_ms, moved.last_ms), (9 * HOUR_MS + HOUR_MS / 2, Some(4 * HOUR_MS)));
+}
+
+async fn a_schedule_that_is_called_as_a_type_is_not_its_interval() {
+    let jobs = Fixture::open().await;
+    let schedules = Schedules::new(jobs.queue.clone(), Registry::default());
+    let named = CronSchedule { name: "count".into(), ..hourly(CatchUp::Once, true) };
+    schedules.put(named, &Cron::parse("0 * * * *", "").unwrap(), 10).await.unwrap();
+    jobs.queue.tick(Submit::new("count"), Duration::from_secs(60), HOUR_MS).await.unwrap();
+    fire_all(&schedules, HOUR_MS).await;
+    let keys: Vec<_> = jobs.all(None).await.into_iter().map(|job| job.unique_key).collect();
+    assert_eq!(keys, ["cron:count", "interval:count"]);
+    assert_eq!(jobs.events().await, ["job.submitted"; 2], "whatever has queued it");
+}
+
+async fn a_schedule_is_refused_with_the_field_that_is_wrong() {
+    let jobs = Fixture::open().await;
     let handler = Handler::new(jobs.queue.clone(), Registry::default().with(Scripted::default()), Metrics::default());
     let good = || pb::Schedule {
         name: "nightly".into(),
@@ -105,8 +141,11 @@ async fn a_schedule_is_refused_with_the_field_that_is_wrong(jobs: Fixture) {
     }
 }
 
-support::on_both_engines! {
+streamgate_testkit::on_both_engines! {
+    support:
     a_schedule_fires_once_for_each_time_whichever_worker_looks,
     a_paused_or_deleted_schedule_queues_nothing,
+    a_schedule_that_is_applied_again_keeps_its_times,
+    a_schedule_that_is_called_as_a_type_is_not_its_interval,
     a_schedule_is_refused_with_the_field_that_is_wrong,
 }

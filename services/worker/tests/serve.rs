@@ -16,7 +16,7 @@ async fn the_service_starts_answers_its_callers_and_stops() {
     let mesh = running.mesh().clone();
     let jobs = mesh.worker().list_jobs(pb::ListJobsRequest::default()).await.unwrap().into_inner().jobs;
     assert!(
-        jobs.iter().all(|job| ["sweep_uploads", "purge_titles"].contains(&job.r#type.as_str())),
+        jobs.iter().all(|job| ["sweep_uploads", "purge_titles", "verify_objects"].contains(&job.r#type.as_str())),
         "only the clock has queued anything"
     );
     let refused =

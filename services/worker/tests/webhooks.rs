@@ -12,15 +12,19 @@ use std::{
 use axum::{Router, body::Bytes, extract::State, routing::post};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, StatusCode};
-use streamgate_core::{Account, Role, ids::EventId, time::now_ms};
+use streamgate_core::{
+    Account, Role,
+    ids::{DeliveryId, EventId},
+    time::now_ms,
+};
 use streamgate_proto::streamgate::{
     events::v1::{Event, FileUploaded, JobCompleted, event::Payload},
     worker::v1::{self as pb, webhook_service_server::WebhookService},
 };
 use streamgate_store::EventHandler as _;
 use streamgate_worker::{
-    Config, Metrics, WebhookHandler,
-    engine::{Lane, Runner, State as JobState},
+    AttemptLabels, Config, Metrics, WebhookHandler,
+    engine::{End, Lane, Runner, State as JobState},
     jobs::{DeliverWebhook, Registry},
     webhooks::{
         Webhooks,
@@ -29,8 +33,8 @@ use streamgate_worker::{
         signature::Secret,
     },
 };
-use support::{AT_ONCE, Fixture, asked, asked_by, operator};
-use tokio::{net::TcpListener, task::JoinHandle};
+use support::{AT_ONCE, Fixture, LEASE, asked, asked_by, operator};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
@@ -74,18 +78,23 @@ struct House {
     webhooks: Webhooks,
     handler: WebhookHandler,
     stop: CancellationToken,
-    _runner: JoinHandle<()>,
+    metrics: Metrics,
 }
 
 impl House {
+    /// With nobody who delivers.
+    fn quiet(jobs: Fixture) -> Self {
+        let (webhooks, stop, metrics) = (jobs.webhooks(), CancellationToken::new(), Metrics::default());
+        Self { handler: WebhookHandler::new(webhooks.clone()), jobs, webhooks, stop, metrics }
+    }
+
     fn open(jobs: Fixture) -> Self {
-        let webhooks = jobs.webhooks();
-        let registry = Registry::default().with(DeliverWebhook::new(webhooks.clone()));
-        let stop = CancellationToken::new();
+        let house = Self::quiet(jobs);
+        let registry = Registry::default().with(DeliverWebhook::new(house.webhooks.clone()));
         let config = Config { webhook_concurrency: AT_ONCE, ..Config::default() };
-        let runner = Runner::new(jobs.queue.of_lane(Lane::Deliveries), registry, Metrics::default(), config).run(stop.clone());
-        let runner = tokio::spawn(async move { drop(runner.await) });
-        Self { handler: WebhookHandler::new(webhooks.clone()), jobs, webhooks, stop, _runner: runner }
+        let runner = Runner::new(house.jobs.queue.of_lane(Lane::Deliveries), registry, house.metrics.clone(), config);
+        tokio::spawn(runner.run(house.stop.clone()));
+        house
     }
 
     async fn endpoint(&self, account: Account, url: &str, types: &[&str]) -> (pb::Endpoint, Secret) {
@@ -134,7 +143,8 @@ fn creator(number: u8) -> Account {
     Account { id: format!("acc_{number:032x}").parse().unwrap(), role: Role::Creator, wallet: None }
 }
 
-async fn an_event_reaches_its_receiver_signed_and_once(jobs: Fixture) {
+async fn an_event_reaches_its_receiver_signed_and_once() {
+    let jobs = Fixture::open().await;
     let house = House::open(jobs);
     let (receiver, url) = Receiver::start(&[]).await;
     let (endpoint, secret) = house.endpoint(operator(), &url, &["file.uploaded"]).await;
@@ -161,7 +171,8 @@ async fn an_event_reaches_its_receiver_signed_and_once(jobs: Fixture) {
     assert_eq!((shown.body.as_bytes(), shown.attempts.len()), (&body[..], 1));
 }
 
-async fn creators_hear_of_their_own_titles_and_of_the_types_they_chose(jobs: Fixture) {
+async fn creators_hear_of_their_own_titles_and_of_the_types_they_chose() {
+    let jobs = Fixture::open().await;
     let house = House::open(jobs);
     let (_, url) = Receiver::start(&[]).await;
     let (own, _) = house.endpoint(creator(7), &url, &[]).await;
@@ -177,7 +188,8 @@ async fn creators_hear_of_their_own_titles_and_of_the_types_they_chose(jobs: Fix
     assert!(house.deliveries(&other).await.is_empty() && house.deliveries(&chosen).await.is_empty());
 }
 
-async fn a_foreign_endpoint_does_not_exist_for_others(jobs: Fixture) {
+async fn a_foreign_endpoint_does_not_exist_for_others() {
+    let jobs = Fixture::open().await;
     let house = House::open(jobs);
     let (_, url) = Receiver::start(&[]).await;
     let (endpoint, _) = house.endpoint(creator(7), &url, &[]).await;
@@ -201,7 +213,8 @@ async fn a_foreign_endpoint_does_not_exist_for_others(jobs: Fixture) {
     assert_eq!(refused.code(), Code::InvalidArgument);
 }
 
-async fn trouble_is_tried_again_later_and_can_be_replayed_at_once(jobs: Fixture) {
+async fn trouble_is_tried_again_later_and_can_be_replayed_at_once() {
+    let jobs = Fixture::open().await;
     let house = House::open(jobs);
     let (receiver, url) = Receiver::start(&[500]).await;
     let (endpoint, _) = house.endpoint(operator(), &url, &[]).await;
@@ -221,7 +234,6 @@ async fn trouble_is_tried_again_later_and_can_be_replayed_at_once(jobs: Fixture)
         house.handler.get_endpoint(asked(pb::GetEndpointRequest { endpoint_id: endpoint.endpoint_id.clone() })).await.unwrap();
     assert!(shown.into_inner().endpoint.unwrap().failing_since.is_some());
 
-    house.jobs.queue.cancel(&support::id_of(&job), now_ms()).await.unwrap();
     let delivery = house.deliveries(&endpoint).await.remove(0);
     house.handler.replay_delivery(asked(pb::ReplayDeliveryRequest { delivery_id: delivery.delivery_id })).await.unwrap();
     let delivered = house.wait_for(&endpoint, pb::DeliveryState::Delivered).await;
@@ -230,13 +242,120 @@ async fn trouble_is_tried_again_later_and_can_be_replayed_at_once(jobs: Fixture)
     assert_eq!(ids[0], ids[1], "receivers tell repeats by the id");
 
     let since = Some(streamgate_core::time::to_timestamp(0));
-    let span = pb::ReplayDeliveriesRequest { endpoint_id: endpoint.endpoint_id.clone(), since, until: None, delivered_too: true };
+    let span = pb::ReplayDeliveriesRequest {
+        endpoint_id: endpoint.endpoint_id.clone(),
+        since,
+        until: None,
+        delivered_too: true,
+        ..Default::default()
+    };
     let replayed = house.handler.replay_deliveries(asked(span)).await.unwrap().into_inner();
     assert_eq!((replayed.replayed, replayed.more), (1, false));
     house.wait_for(&endpoint, pb::DeliveryState::Delivered).await;
 }
 
-async fn a_receiver_that_wants_no_more_is_disabled_with_the_reason(jobs: Fixture) {
+async fn a_replay_is_sent_though_the_attempt_before_has_not_been_settled() {
+    let house = House::quiet(Fixture::open().await);
+    let (receiver, url) = Receiver::start(&[500]).await;
+    let (endpoint, _) = house.endpoint(operator(), &url, &[]).await;
+    house.uploaded("acc_x").await;
+    let delivery_id = house.deliveries(&endpoint).await.remove(0).delivery_id;
+    let lane = house.jobs.queue.of_lane(Lane::Deliveries);
+    let claim = async || lane.claim("w", 1, 0, LEASE, now_ms()).await.unwrap().pop();
+    let before = claim().await.unwrap();
+    house.webhooks.deliver(&delivery_id, false).await.unwrap_err();
+    house.handler.replay_delivery(asked(pb::ReplayDeliveryRequest { delivery_id: delivery_id.clone() })).await.unwrap();
+    let end = End::Retry { message: "trouble".into(), run_ms: now_ms() + 100_000_000 };
+    assert!(!house.jobs.settle(&before, end, now_ms()).await, "it was called off");
+    let again = claim().await.expect("a job that is due now");
+    assert_eq!((again.attempt, again.params), (1, before.params));
+    house.webhooks.deliver(&delivery_id, false).await.unwrap();
+    assert_eq!(receiver.got.lock().unwrap().len(), 2);
+}
+
+async fn a_delivery_ends_with_its_job_however_that_ended() {
+    let house = House::quiet(Fixture::open().await);
+    let (endpoint, _) = house.endpoint(operator(), "http://127.0.0.1:1/hook", &[]).await;
+    house.uploaded("acc_x").await;
+    house.webhooks.prune(now_ms()).await.unwrap();
+    assert_eq!(house.deliveries(&endpoint).await[0].state(), pb::DeliveryState::Pending, "it is on its way");
+    let job = house.jobs.all(None).await.remove(0);
+    house.jobs.queue.cancel(&support::id_of(&job), now_ms()).await.unwrap();
+    house.webhooks.prune(now_ms()).await.unwrap();
+    let failed = pb::DeliveryState::Failed.into();
+    let request = pb::ListDeliveriesRequest { endpoint_id: endpoint.endpoint_id, state: failed, ..Default::default() };
+    let ended = house.handler.list_deliveries(asked(request)).await.unwrap().into_inner().deliveries.remove(0);
+    assert_eq!((ended.state(), ended.end_time.is_some()), (pb::DeliveryState::Failed, true));
+}
+
+async fn a_replay_of_many_goes_on_where_it_stopped_and_ends() {
+    let house = House::quiet(Fixture::open().await);
+    let (endpoint, _) = house.endpoint(operator(), "http://127.0.0.1:1/hook", &[]).await;
+    let mut tx = house.jobs.db.begin().await.unwrap();
+    for number in 0..1_005_i64 {
+        let message = EventId::new();
+        sqlx::query("INSERT INTO webhook_messages (message_id, event_type, body, create_ms) VALUES ($1, 't', $2, $3)")
+            .bind(message.as_str())
+            .bind(b"{}".to_vec())
+            .bind(now_ms())
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        // Hundreds of one moment: the time alone is no place to go on from.
+        sqlx::query(
+            "INSERT INTO webhook_deliveries (delivery_id, endpoint_id, message_id, event_type, state, create_ms) VALUES ($1, $2, $3, 't', 2, $4)",
+        )
+        .bind(DeliveryId::new().as_str())
+        .bind(&endpoint.endpoint_id)
+        .bind(message.as_str())
+        .bind(1_000 + number / 600)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    }
+    tx.commit().await.unwrap();
+    let replay = async |page_token: &str| {
+        let since = Some(streamgate_core::time::to_timestamp(0));
+        let endpoint_id = endpoint.endpoint_id.clone();
+        let span =
+            pb::ReplayDeliveriesRequest { endpoint_id, since, until: None, delivered_too: true, page_token: page_token.into() };
+        house.handler.replay_deliveries(asked(span)).await.unwrap().into_inner()
+    };
+    let first = replay("").await;
+    assert_eq!((first.replayed, first.more), (1_000, true));
+    // They are delivered again before the next page is asked for.
+    let mut tx = house.jobs.db.begin().await.unwrap();
+    sqlx::query("UPDATE webhook_deliveries SET state = 2").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    let second = replay(&first.next_page_token).await;
+    assert_eq!((second.replayed, second.more, second.next_page_token.as_str()), (5, false, ""));
+}
+
+async fn a_backlog_for_slow_receivers_is_left_alone_while_others_are_served() {
+    let house = House::open(Fixture::open().await);
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let slow = format!("http://{}/hook", silent.local_addr().unwrap());
+    for _ in 0..20 {
+        house.endpoint(creator(7), &slow, &[]).await;
+    }
+    let (_, url) = Receiver::start(&[]).await;
+    let (other, _) = house.endpoint(creator(8), &url, &[]).await;
+    for _ in 0..25 {
+        house.uploaded(creator(7).id.as_str()).await;
+    }
+    for number in 1..=5 {
+        house.uploaded(creator(8).id.as_str()).await;
+        let waited = tokio::time::timeout(Duration::from_secs(5), house.wait_for(&other, pb::DeliveryState::Delivered)).await;
+        assert_eq!(waited.expect("an attempt may take 15 s; this one must not wait for any").attempts, 1);
+        assert_eq!(house.deliveries(&other).await.len(), number);
+    }
+    let labels = AttemptLabels { r#type: "deliver_webhook".into(), outcome: "put_off" };
+    let put_off = house.metrics.attempts.get_or_create(&labels).get();
+    assert!(put_off < 100, "of five hundred that wait, {put_off} were taken in vain");
+}
+
+async fn a_receiver_that_wants_no_more_is_disabled_with_the_reason() {
+    let jobs = Fixture::open().await;
     let house = House::open(jobs);
     let (_, url) = Receiver::start(&[410]).await;
     let (endpoint, _) = house.endpoint(operator(), &url, &[]).await;
@@ -259,7 +378,8 @@ async fn a_receiver_that_wants_no_more_is_disabled_with_the_reason(jobs: Fixture
     assert_eq!(delivered.event_type, "webhook.test");
 }
 
-async fn a_delivery_given_up_after_days_of_failure_disables_its_endpoint(jobs: Fixture) {
+async fn a_delivery_given_up_after_days_of_failure_disables_its_endpoint() {
+    let jobs = Fixture::open().await;
     let house = House::open(jobs);
     let (endpoint, _) = house.endpoint(operator(), "http://127.0.0.1:1/hook", &[]).await;
     house.uploaded("acc_x").await;
@@ -280,7 +400,8 @@ async fn a_delivery_given_up_after_days_of_failure_disables_its_endpoint(jobs: F
     assert!(!disabled.enabled && disabled.disabled_reason.contains("could not be reached"), "{}", disabled.disabled_reason);
 }
 
-async fn slow_receivers_of_one_account_hold_up_nobody_else(jobs: Fixture) {
+async fn slow_receivers_of_one_account_hold_up_nobody_else() {
+    let jobs = Fixture::open().await;
     let house = House::open(jobs);
     // Takes connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -298,7 +419,8 @@ async fn slow_receivers_of_one_account_hold_up_nobody_else(jobs: Fixture) {
     assert!(!waiting.is_empty() && waiting.iter().all(|job| job.attempts == 0), "who is put off loses no attempt");
 }
 
-async fn a_rotated_secret_signs_beside_the_one_before(jobs: Fixture) {
+async fn a_rotated_secret_signs_beside_the_one_before() {
+    let jobs = Fixture::open().await;
     let house = House::open(jobs);
     let (receiver, url) = Receiver::start(&[]).await;
     let (endpoint, _) = house.endpoint(operator(), &url, &[]).await;
@@ -344,12 +466,17 @@ impl streamgate_worker::webhooks::guard::Names for Inside {
     }
 }
 
-support::on_both_engines! {
+streamgate_testkit::on_both_engines! {
+    support:
     slow_receivers_of_one_account_hold_up_nobody_else,
+    a_backlog_for_slow_receivers_is_left_alone_while_others_are_served,
     an_event_reaches_its_receiver_signed_and_once,
     creators_hear_of_their_own_titles_and_of_the_types_they_chose,
     a_foreign_endpoint_does_not_exist_for_others,
     trouble_is_tried_again_later_and_can_be_replayed_at_once,
+    a_replay_is_sent_though_the_attempt_before_has_not_been_settled,
+    a_delivery_ends_with_its_job_however_that_ended,
+    a_replay_of_many_goes_on_where_it_stopped_and_ends,
     a_receiver_that_wants_no_more_is_disabled_with_the_reason,
     a_delivery_given_up_after_days_of_failure_disables_its_endpoint,
     a_rotated_secret_signs_beside_the_one_before,

@@ -71,6 +71,9 @@ impl Priority {
     }
 }
 
+/// Of the deliveries at once, one account has this part at the most.
+const PART_OF_ONE: u32 = 4;
+
 /// Jobs of different lanes never wait for each other: each has its own workers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Lane {
@@ -84,6 +87,17 @@ pub enum Lane {
 impl Lane {
     /// Every lane.
     pub const ALL: [Self; 2] = [Self::House, Self::Deliveries];
+
+    /// How many of `all` jobs at once may be of one account. A receiver may take its time, on purpose too: without a bound,
+    /// one account's slow receivers would take every place, and everybody's deliveries would wait for them.
+    #[must_use]
+    pub const fn share_of_one(self, all: u32) -> u32 {
+        match self {
+            Self::House => all,
+            Self::Deliveries if all < PART_OF_ONE => 1,
+            Self::Deliveries => all / PART_OF_ONE,
+        }
+    }
 }
 
 /// A job.

@@ -1,8 +1,8 @@
 //! Workers: claim jobs, keep their leases, run them, write their ends.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
-use streamgate_core::time::now_ms;
+use streamgate_core::time::{UnixMillis, now_ms};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,11 @@ struct Shift {
     ended: Vec<Ended>,
     cut_short: CancellationToken,
     last_beat: Instant,
+    /// The database did not answer when it was last asked.
+    away: bool,
+    last_heard: Instant,
+    /// Until then no job is taken for its silent worker: nobody could be heard while the database was away.
+    spare_silent_until: Instant,
     turn: u64,
 }
 
@@ -51,14 +56,14 @@ impl Runner {
     /// Runs what `registry` knows.
     #[must_use]
     pub fn new(queue: Queue, registry: Registry, metrics: Metrics, config: Config) -> Self {
-        Self { queue, registry, metrics, config: Arc::new(config) }
+        let share = queue.lane().share_of_one(config.concurrency_of(queue.lane()));
+        Self { queue: queue.sharing(share), registry, metrics, config: Arc::new(config) }
     }
 
     /// Works until `stop`. Then running jobs get the drain time to end, and the rest is put back.
     ///
-    /// # Errors
-    /// When the database can't be used; what was claimed runs again when its lease is over.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
+    /// While the database is away, what runs goes on, and what ended is written when it is back.
+    pub async fn run(self, stop: CancellationToken) {
         let mut shift = Shift {
             runner: self,
             worker: uuid::Uuid::now_v7().simple().to_string(),
@@ -67,16 +72,18 @@ impl Runner {
             ended: Vec::new(),
             cut_short: CancellationToken::new(),
             last_beat: Instant::now(),
+            away: false,
+            last_heard: Instant::now(),
+            spare_silent_until: Instant::now(),
             turn: 0,
         };
         while !stop.is_cancelled() {
-            shift.claim().await?;
-            shift.wait(&stop).await?;
+            let nap = shift.look().await;
+            shift.wait(nap, &stop).await;
             shift.write_ends().await;
             shift.look_after().await;
         }
         shift.drain().await;
-        Ok(())
     }
 }
 
@@ -86,32 +93,85 @@ impl Shift {
             .saturating_sub(self.running.len() + self.ended.len())
     }
 
+    /// Takes what is due; says when to look again, at the latest.
+    async fn look(&mut self) -> Duration {
+        // Whoever is full has nothing to look for until a job ends.
+        if self.room() == 0 {
+            return IDLE_LOOK;
+        }
+        let found = self.claim(now_ms()).await;
+        self.heard(found).unwrap_or(IDLE_LOOK)
+    }
+
     /// Takes as many jobs as there is room for, in one change.
-    async fn claim(&mut self) -> Result<(), Error> {
-        let lease = self.runner.config.lease();
-        let claims = self.runner.queue.claim(&self.worker, self.room(), self.turn, lease, now_ms()).await?;
+    async fn claim(&mut self, now: UnixMillis) -> Result<Duration, Error> {
+        let (queue, lease, room) = (&self.runner.queue, self.runner.config.lease(), self.room());
+        let began = Instant::now();
+        let claims = if self.away || began < self.spare_silent_until {
+            queue.claim_waiting(&self.worker, room, self.turn, lease, now).await?
+        } else {
+            queue.claim(&self.worker, room, self.turn, lease, now).await?
+        };
         self.turn += 1;
+        let more_may_be_due = claims.len() == queue.at_once(room);
         if self.held.is_empty() {
-            self.last_beat = Instant::now();
+            self.last_beat = began;
         }
         for claim in claims {
             let attempt = Attempt::new(claim, self.cut_short.child_token());
-            self.runner.metrics.running.inc();
+            let counted = self.runner.metrics.running_one();
             let job_type = self.runner.registry.get(&attempt.claim().job_type);
-            self.running.spawn(attempt.clone().run(job_type));
+            let running = attempt.clone().run(job_type);
+            self.running.spawn(async move {
+                let _counted = counted;
+                running.await
+            });
             self.held.push(attempt);
         }
-        Ok(())
+        if self.room() == 0 {
+            return Ok(IDLE_LOOK);
+        }
+        if more_may_be_due {
+            return Ok(Duration::ZERO);
+        }
+        let due = self.runner.queue.next_due(now).await?.map_or(i64::MAX, |due| due.saturating_sub(now_ms()).max(0));
+        Ok(IDLE_LOOK.min(Duration::from_millis(u64::try_from(due).unwrap_or(u64::MAX))))
+    }
+
+    /// Notes whether the database answered.
+    fn heard<T>(&mut self, outcome: Result<T, Error>) -> Option<T> {
+        match outcome {
+            Ok(value) => {
+                if mem::take(&mut self.away) {
+                    tracing::info!("the queue can be used again");
+                    self.spare_silent();
+                }
+                // A call may have waited for the database until it was back, and never have failed.
+                if self.last_heard.elapsed() > IDLE_LOOK + self.runner.config.lease() / BEATS_PER_LEASE {
+                    self.spare_silent();
+                }
+                self.last_heard = Instant::now();
+                Some(value)
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                if mem::replace(&mut self.away, true) {
+                    tracing::debug!(error, "the queue still can't be used");
+                } else {
+                    tracing::warn!(error, running = self.running.len(), "the queue can't be used; what runs goes on");
+                }
+                None
+            }
+        }
+    }
+
+    fn spare_silent(&mut self) {
+        self.spare_silent_until = Instant::now() + self.runner.config.lease();
     }
 
     /// Waits for something to do.
-    async fn wait(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+    async fn wait(&mut self, mut nap: Duration, stop: &CancellationToken) {
         let has_room = self.room() > 0;
-        let mut nap = IDLE_LOOK;
-        if has_room {
-            let due = self.runner.queue.next_due().await?.map_or(i64::MAX, |due| due.saturating_sub(now_ms()).max(0));
-            nap = nap.min(Duration::from_millis(u64::try_from(due).unwrap_or(u64::MAX)));
-        }
         if !self.held.is_empty() {
             nap = nap.min(CANCEL_LOOK.min(self.runner.config.lease() / BEATS_PER_LEASE));
         }
@@ -120,7 +180,7 @@ impl Shift {
         }
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.runner.queue.changed(), if has_room => {}
+            () = self.runner.queue.changed(), if has_room && !self.away => {}
             Some(done) = self.running.join_next(), if !self.running.is_empty() => self.note(done),
             () = tokio::time::sleep(nap) => {}
         }
@@ -128,11 +188,9 @@ impl Shift {
         while let Some(done) = self.running.try_join_next() {
             self.note(done);
         }
-        Ok(())
     }
 
     fn note(&mut self, done: Result<Finished, tokio::task::JoinError>) {
-        self.runner.metrics.running.dec();
         let Ok(finished) = done else { return };
         self.held.retain(|attempt| attempt.claim() != &finished.claim);
         let job_type = finished.claim.job_type.clone();
@@ -166,7 +224,7 @@ impl Shift {
     }
 
     /// Writes all ends in one change. When that fails they are kept and written later: their leases
-    /// are kept alive no more, so at worst the jobs run again.
+    /// are kept alive no more, so when that takes for longer than a lease the jobs may run again.
     async fn write_ends(&mut self) {
         if self.ended.is_empty() {
             return;
@@ -188,24 +246,19 @@ impl Shift {
         }
     }
 
-    /// Keeps leases alive when it is time, and stops what was called off or is no longer ours.
+    /// Keeps leases alive when it is time, and stops what was called off or is no longer ours. A lease that ran out stops
+    /// nothing by itself: mostly the database was away for all, and nobody else has the job. Who has it is told by the fence.
     async fn look_after(&mut self) {
         if self.held.is_empty() {
             return;
         }
         let lease = self.runner.config.lease();
-        if self.last_beat.elapsed() >= lease {
-            // Nobody knows any more whose these jobs are; another worker may have them.
-            self.held.iter().for_each(Attempt::lose);
-        }
         let outcome = if self.last_beat.elapsed() >= lease / BEATS_PER_LEASE || self.held.iter().any(Attempt::has_progressed) {
             self.beat(lease).await
         } else {
             self.check_held().await
         };
-        if let Err(error) = outcome {
-            tracing::debug!(error = &error as &dyn std::error::Error, "a heartbeat failed");
-        }
+        self.heard(outcome);
     }
 
     async fn beat(&mut self, lease: Duration) -> Result<(), Error> {

@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use streamgate_core::{
-    ids::JobId,
-    time::{UnixMillis, now_ms},
-};
+use streamgate_core::time::{UnixMillis, now_ms};
 use tokio_util::sync::CancellationToken;
 
-use super::{MAX_ATTEMPTS, Queue, Schedules};
+use super::{Queue, Schedules, Submit};
 use crate::{Error, Metrics, jobs::Registry, webhooks::Webhooks};
 
 /// Old jobs are forgotten this often.
@@ -31,7 +28,7 @@ impl Scheduler {
     /// Queues what `registry` has an interval for, and what operators have scheduled.
     #[must_use]
     pub fn new(queue: Queue, webhooks: Webhooks, registry: Registry, metrics: Metrics) -> Self {
-        Self { schedules: Schedules::new(queue.clone()), queue, webhooks, registry, metrics }
+        Self { schedules: Schedules::new(queue.clone(), registry.clone()), queue, webhooks, registry, metrics }
     }
 
     /// Works until `stop`.
@@ -42,8 +39,8 @@ impl Scheduler {
         let mut pruned_ms = 0;
         loop {
             let mut next = i64::MAX;
-            for (job_type, every) in self.registry.schedules() {
-                next = next.min(self.queue.tick(job_type, every, now_ms()).await?);
+            for (submit, every) in self.registry.schedules() {
+                next = next.min(self.queue.tick(submit, every, now_ms()).await?);
             }
             while self.schedules.fire_next(now_ms()).await? {}
             next = next.min(self.schedules.next_time().await?.unwrap_or(i64::MAX));
@@ -69,9 +66,9 @@ impl Queue {
     ///
     /// # Errors
     /// When the database can't be used.
-    pub async fn tick(&self, job_type: &str, every: Duration, now: UnixMillis) -> Result<UnixMillis, Error> {
+    pub async fn tick(&self, submit: Submit, every: Duration, now: UnixMillis) -> Result<UnixMillis, Error> {
         let following = now.saturating_add(i64::try_from(every.as_millis()).unwrap_or(i64::MAX));
-        let look = sqlx::query_scalar("SELECT next_ms FROM schedules WHERE name = $1").bind(job_type);
+        let look = sqlx::query_scalar("SELECT next_ms FROM schedules WHERE name = $1").bind(&submit.job_type);
         let next: Option<i64> = look.fetch_optional(self.database().pool()).await?;
         // A shorter interval, or a clock set back, must not leave the schedule asleep.
         if next.is_some_and(|next| next.min(following) > now) {
@@ -82,23 +79,14 @@ impl Queue {
             "INSERT INTO schedules (name, next_ms) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET next_ms = excluded.next_ms \
              WHERE schedules.next_ms <= $3 OR schedules.next_ms > excluded.next_ms",
         )
-        .bind(job_type)
+        .bind(&submit.job_type)
         .bind(following)
         .bind(now)
         .execute(&mut *tx)
         .await?;
         if claimed.rows_affected() == 1 {
-            sqlx::query(
-                "INSERT INTO jobs (job_id, type, max_attempts, unique_key, create_ms, run_ms) VALUES ($1, $2, $3, $4, $5, $5) \
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind(JobId::new().as_str())
-            .bind(job_type)
-            .bind(i64::from(MAX_ATTEMPTS))
-            .bind(format!("schedule:{job_type}"))
-            .bind(now)
-            .execute(&mut *tx)
-            .await?;
+            let unique_key = Some(format!("interval:{}", submit.job_type));
+            self.submit_in(&mut tx, Submit { unique_key, ..submit }, now).await?;
         }
         tx.commit().await?;
         self.wake();

@@ -10,7 +10,7 @@ use super::{
     cron::{CatchUp, Cron},
     rows::{decode_params, encode_params},
 };
-use crate::Error;
+use crate::{Error, jobs::Registry};
 
 /// Tokens of pages of this list work for no other.
 const LIST: &str = "schedules";
@@ -103,21 +103,31 @@ impl TryFrom<Row> for CronSchedule {
 #[derive(Debug, Clone)]
 pub struct Schedules {
     queue: Queue,
+    registry: Registry,
 }
 
 impl Schedules {
-    /// Fills `queue`.
+    /// Fills `queue` with what `registry` knows.
     #[must_use]
-    pub const fn new(queue: Queue) -> Self {
-        Self { queue }
+    pub const fn new(queue: Queue, registry: Registry) -> Self {
+        Self { queue, registry }
     }
 
-    /// Stores a schedule in the place of the one with its name.
+    fn submit(&self, schedule: &CronSchedule) -> Submit {
+        Submit {
+            priority: schedule.priority,
+            params: schedule.params.clone(),
+            unique_key: schedule.no_overlap.then(|| format!("cron:{}", schedule.name)),
+            ..self.registry.submit(&schedule.job_type)
+        }
+    }
+
+    /// Stores a schedule in the place of the one with its name. Times that were missed stay missed, unless other times are
+    /// given.
     ///
     /// # Errors
     /// An expression that matches no time, or too many schedules.
     pub async fn put(&self, mut schedule: CronSchedule, cron: &Cron, now: UnixMillis) -> Result<CronSchedule, Error> {
-        schedule.next_ms = cron.after(now)?;
         let mut tx = self.queue.database().begin().await?;
         let (others,): (i64,) = sqlx::query_as("SELECT count(*) FROM cron_schedules WHERE name <> $1")
             .bind(&schedule.name)
@@ -126,12 +136,14 @@ impl Schedules {
         if others >= MAX_SCHEDULES {
             return Err(Error::TooManySchedules(MAX_SCHEDULES));
         }
-        sqlx::query(
+        let stored: (UnixMillis, Option<UnixMillis>) = sqlx::query_as(
             "INSERT INTO cron_schedules (name, cron, time_zone, catch_up, type, priority, params, paused, no_overlap, next_ms) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
              ON CONFLICT (name) DO UPDATE SET cron = excluded.cron, time_zone = excluded.time_zone, catch_up = excluded.catch_up, \
              type = excluded.type, priority = excluded.priority, params = excluded.params, paused = excluded.paused, \
-             no_overlap = excluded.no_overlap, next_ms = excluded.next_ms",
+             no_overlap = excluded.no_overlap, next_ms = CASE WHEN cron_schedules.cron = excluded.cron \
+             AND cron_schedules.time_zone = excluded.time_zone AND cron_schedules.paused = excluded.paused \
+             THEN cron_schedules.next_ms ELSE excluded.next_ms END RETURNING next_ms, last_ms",
         )
         .bind(&schedule.name)
         .bind(&schedule.cron)
@@ -142,10 +154,11 @@ impl Schedules {
         .bind(encode_params(schedule.params.clone()))
         .bind(i64::from(schedule.paused))
         .bind(i64::from(schedule.no_overlap))
-        .bind(schedule.next_ms)
-        .execute(&mut *tx)
+        .bind(cron.after(now)?)
+        .fetch_one(&mut *tx)
         .await?;
         tx.commit().await?;
+        (schedule.next_ms, schedule.last_ms) = stored;
         Ok(schedule)
     }
 
@@ -191,7 +204,7 @@ impl Schedules {
             Ok((next_ms, cron)) => {
                 let times = cron.due(schedule.catch_up, schedule.next_ms, now);
                 for _ in &times {
-                    self.queue.submit_in(&mut tx, submit(&schedule), now).await?;
+                    self.queue.submit_in(&mut tx, self.submit(&schedule), now).await?;
                 }
                 advance(&mut tx, &schedule.name, next_ms, times.last().copied().or(schedule.last_ms)).await?;
             }
@@ -216,15 +229,6 @@ impl Schedules {
     pub async fn next_time(&self) -> Result<Option<UnixMillis>, Error> {
         let next = sqlx::query_scalar("SELECT min(next_ms) FROM cron_schedules WHERE paused = 0");
         Ok(next.fetch_one(self.queue.database().pool()).await?)
-    }
-}
-
-fn submit(schedule: &CronSchedule) -> Submit {
-    Submit {
-        priority: schedule.priority,
-        params: schedule.params.clone(),
-        unique_key: schedule.no_overlap.then(|| format!("schedule:{}", schedule.name)),
-        ..Submit::new(&schedule.job_type)
     }
 }
 

@@ -16,7 +16,7 @@ use streamgate_proto::streamgate::worker::v1::job_params::Kind;
 
 use crate::{
     Config,
-    engine::{MAX_ATTEMPTS, Work, backoff},
+    engine::{MAX_ATTEMPTS, Submit, Work, backoff},
     webhooks::Webhooks,
 };
 
@@ -136,9 +136,19 @@ impl Registry {
         self.types.keys().copied().collect()
     }
 
-    /// The kinds that are queued by themselves, and how often.
-    pub fn schedules(&self) -> impl Iterator<Item = (&'static str, Duration)> + '_ {
-        self.types.iter().filter_map(|(name, job_type)| Some((*name, job_type.every()?)))
+    /// A job of the kind called `name`, due now, as the kind wants its jobs to be.
+    #[must_use]
+    pub fn submit(&self, name: &str) -> Submit {
+        let plain = Submit::new(name);
+        match self.get(name) {
+            Some(known) => Submit { max_attempts: known.max_attempts(), announced: known.is_announced(), ..plain },
+            None => plain,
+        }
+    }
+
+    /// Jobs of the kinds that are queued by themselves, and how often.
+    pub fn schedules(&self) -> impl Iterator<Item = (Submit, Duration)> + '_ {
+        self.types.iter().filter_map(|(name, job_type)| Some((self.submit(name), job_type.every()?)))
     }
 }
 

@@ -91,13 +91,15 @@ impl<V: Verify> JobType for VerifyObjects<V> {
             None => MAX_LIMIT,
         };
         let (mut place, mut checked, mut corrupt, mut idle) = (String::new(), 0, Vec::new(), 0);
-        while checked < limit && idle < MAX_CALLS_FOR_ONE {
-            let found = self.objects.verify(BATCH.min(limit - checked), place).await.map_err(|failure| {
-                JobError::Retry(format!(
-                    "checked {checked} objects, then the upload service said: {} ({})",
-                    failure.message, failure.reason
-                ))
-            })?;
+        let mut broke_off = String::new();
+        while checked < limit {
+            let found = match self.objects.verify(BATCH.min(limit - checked), place).await {
+                Ok(found) => found,
+                Err(failure) => {
+                    broke_off = format!(", then the upload service said: {} ({})", failure.message, failure.reason);
+                    break;
+                }
+            };
             checked = checked.saturating_add(found.checked);
             idle = if found.checked == 0 { idle + 1 } else { 0 };
             work.at(f64::from(checked.min(limit)) / f64::from(limit));
@@ -106,12 +108,20 @@ impl<V: Verify> JobType for VerifyObjects<V> {
             if place.is_empty() {
                 break;
             }
+            if idle == MAX_CALLS_FOR_ONE {
+                broke_off = format!(", then none in {idle} calls");
+                break;
+            }
+        }
+        if corrupt.is_empty() && !broke_off.is_empty() {
+            return Err(JobError::Retry(format!("checked {checked} objects{broke_off}")));
         }
         if corrupt.is_empty() {
             return Ok(format!("checked {checked} objects: all are what came"));
         }
-        // No attempt mends them; a dead letter is what somebody looks at.
+        // No attempt mends them; a dead letter is what somebody looks at. Another attempt might break off before it came to
+        // them, and say nothing of them.
         let named = corrupt.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-        Err(JobError::Hopeless(format!("checked {checked} objects: {} are damaged: {named}", corrupt.len())))
+        Err(JobError::Hopeless(format!("checked {checked} objects: {} are damaged: {named}{broke_off}", corrupt.len())))
     }
 }

@@ -39,7 +39,7 @@ pub struct DeliveryPage {
 }
 
 /// Which deliveries are sent again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replay {
     /// Made then or later.
     pub since: UnixMillis,
@@ -47,6 +47,8 @@ pub struct Replay {
     pub until: UnixMillis,
     /// Those too that were delivered.
     pub delivered_too: bool,
+    /// Where to go on; empty for the beginning.
+    pub page_token: String,
 }
 
 impl Webhooks {
@@ -58,10 +60,13 @@ impl Webhooks {
         told: &Told,
         now: UnixMillis,
     ) -> Result<usize, Error> {
-        let rows: Vec<EndpointRow> = sqlx::query_as(select_endpoints!("WHERE enabled = 1 AND (all_owners = 1 OR owner = $1)"))
-            .bind(&told.owner)
-            .fetch_all(&mut **tx)
-            .await?;
+        let rows: Vec<EndpointRow> = sqlx::query_as(concat!(
+            select_endpoints!("WHERE owner = $1 AND all_owners = 0 AND enabled = 1 UNION ALL "),
+            select_endpoints!("WHERE all_owners = 1 AND enabled = 1")
+        ))
+        .bind(&told.owner)
+        .fetch_all(&mut **tx)
+        .await?;
         let wanting: Vec<Endpoint> =
             rows.into_iter().map(Endpoint::from).filter(|endpoint| endpoint.wants(&told.event_type)).collect();
         if wanting.is_empty() {
@@ -69,7 +74,7 @@ impl Webhooks {
         }
         store_message(tx, message_id, told, now).await?;
         for endpoint in &wanting {
-            self.add(tx, &endpoint.endpoint_id, message_id, &told.event_type, now).await?;
+            self.add(tx, endpoint, message_id, &told.event_type, now).await?;
         }
         Ok(wanting.len())
     }
@@ -77,7 +82,7 @@ impl Webhooks {
     async fn add(
         &self,
         tx: &mut Transaction,
-        endpoint: &str,
+        endpoint: &Endpoint,
         message: &str,
         event_type: &str,
         now: UnixMillis,
@@ -88,14 +93,14 @@ impl Webhooks {
              ON CONFLICT DO NOTHING",
         )
         .bind(id.as_str())
-        .bind(endpoint)
+        .bind(&endpoint.endpoint_id)
         .bind(message)
         .bind(event_type)
         .bind(now)
         .execute(&mut **tx)
         .await?;
         if added.rows_affected() == 1 {
-            self.queue.submit_in(tx, job_of(id.as_str()), now).await?;
+            self.queue.submit_in(tx, job_of(id.as_str(), &endpoint.owner), now).await?;
         }
         Ok(id)
     }
@@ -113,7 +118,7 @@ impl Webhooks {
         }
         let (message, told) = (EventId::new(), body::test_event(id.as_str()));
         store_message(&mut tx, message.as_str(), &told, now).await?;
-        let delivery = self.add(&mut tx, id.as_str(), message.as_str(), &told.event_type, now).await?;
+        let delivery = self.add(&mut tx, &endpoint, message.as_str(), &told.event_type, now).await?;
         let delivery = find(&mut tx, delivery.as_str()).await?;
         tx.commit().await?;
         self.queue.wake();
@@ -135,15 +140,20 @@ impl Webhooks {
         self.endpoint(caller, id).await?;
         let mark = format!("deliveries of {id} {state:?}");
         let page = Page::parse(size, token, &mark)?;
-        let rows: Vec<DeliveryRow> = sqlx::query_as(select_deliveries!(
-            "WHERE d.endpoint_id = $1 AND d.delivery_id < $2 AND ($3 = 0 OR d.state = $3) ORDER BY d.delivery_id DESC LIMIT $4"
-        ))
-        .bind(id.as_str())
-        .bind(page.after.clone().unwrap_or_else(|| "~".to_owned()))
-        .bind(state.map_or(0, |state| state as i64))
-        .bind(i64::from(page.size) + 1)
-        .fetch_all(self.db().pool())
-        .await?;
+        let query = match state {
+            None => select_deliveries!("WHERE d.endpoint_id = $1 AND d.delivery_id < $2 ORDER BY d.delivery_id DESC LIMIT $3"),
+            Some(_) => select_deliveries!(
+                "WHERE d.endpoint_id = $1 AND d.delivery_id < $2 AND d.state = $4 ORDER BY d.delivery_id DESC LIMIT $3"
+            ),
+        };
+        let mut query = sqlx::query_as::<_, DeliveryRow>(query)
+            .bind(id.as_str())
+            .bind(page.after.clone().unwrap_or_else(|| "~".to_owned()))
+            .bind(i64::from(page.size) + 1);
+        if let Some(state) = state {
+            query = query.bind(state as i64);
+        }
+        let rows = query.fetch_all(self.db().pool()).await?;
         let deliveries = rows.into_iter().map(Delivery::try_from).collect::<Result<Vec<_>, _>>()?;
         let (deliveries, next_page_token) = page.cut(deliveries, |delivery| delivery.delivery_id.clone(), &mark);
         Ok(DeliveryPage { deliveries, next_page_token })
@@ -170,38 +180,44 @@ impl Webhooks {
         Ok((delivery, body, attempts.into_iter().map(Attempt::from).collect()))
     }
 
-    /// Sends a delivery again, with the same `webhook-id`.
+    /// Sends a delivery again at once, with the same `webhook-id`.
     ///
     /// # Errors
     /// When there is none, it is somebody else's, or its endpoint is disabled.
     pub async fn replay(&self, caller: &Caller, id: &DeliveryId) -> Result<Delivery, Error> {
         let mut tx = self.db().begin().await?;
         let delivery = own_delivery(&mut tx, caller, id).await?;
-        if !own(&mut tx, caller, &delivery.endpoint_id).await?.enabled {
+        let endpoint = own(&mut tx, caller, &delivery.endpoint_id).await?;
+        if !endpoint.enabled {
             return Err(Error::EndpointDisabled);
         }
-        self.send_again(&mut tx, id.as_str()).await?;
+        self.send_again(&mut tx, id.as_str(), &endpoint.owner).await?;
         let delivery = find(&mut tx, id.as_str()).await?;
         tx.commit().await?;
         self.queue.wake();
         Ok(delivery)
     }
 
-    /// Sends deliveries of a span of time again, the oldest first; says how many, and whether more are left.
+    /// Sends deliveries of a span of time again, the oldest first; says how many, and the token of those that are left.
     ///
     /// # Errors
-    /// When there is no such endpoint, or it is disabled.
-    pub async fn replay_all(&self, caller: &Caller, id: &WebhookId, replay: Replay) -> Result<(u32, bool), Error> {
+    /// When there is no such endpoint, it is disabled, or the token is of another replay.
+    pub async fn replay_all(&self, caller: &Caller, id: &WebhookId, replay: &Replay) -> Result<(u32, String), Error> {
+        let mark = format!("replay of {id} since {} {}", replay.since, replay.delivered_too);
+        let place = Page::parse(0, &replay.page_token, &mark)?.after.unwrap_or_else(|| format!("{} ", replay.since));
+        let (after_ms, after_id) = place.split_once(' ').unwrap_or_default();
         let mut tx = self.db().begin().await?;
-        if !own(&mut tx, caller, id.as_str()).await?.enabled {
+        let endpoint = own(&mut tx, caller, id.as_str()).await?;
+        if !endpoint.enabled {
             return Err(Error::EndpointDisabled);
         }
-        let chosen: Vec<String> = sqlx::query_scalar(
-            "SELECT delivery_id FROM webhook_deliveries WHERE endpoint_id = $1 AND create_ms >= $2 AND create_ms < $3 \
-             AND (state = 3 OR (state = 2 AND $4 = 1)) ORDER BY create_ms, delivery_id LIMIT $5",
+        let mut chosen: Vec<(i64, String)> = sqlx::query_as(
+            "SELECT create_ms, delivery_id FROM webhook_deliveries WHERE endpoint_id = $1 AND (create_ms, delivery_id) > ($2, $3) \
+             AND create_ms < $4 AND (state = 3 OR (state = 2 AND $5 = 1)) ORDER BY create_ms, delivery_id LIMIT $6",
         )
         .bind(id.as_str())
-        .bind(replay.since)
+        .bind(after_ms.parse::<i64>().unwrap_or(replay.since))
+        .bind(after_id)
         .bind(replay.until)
         .bind(i64::from(replay.delivered_too))
         .bind(REPLAYED_AT_ONCE + 1)
@@ -209,28 +225,42 @@ impl Webhooks {
         .await?;
         let most = usize::try_from(REPLAYED_AT_ONCE).unwrap_or(usize::MAX);
         let more = chosen.len() > most;
+        chosen.truncate(most);
         let mut replayed = 0;
-        for delivery in chosen.iter().take(most) {
-            self.send_again(&mut tx, delivery).await?;
+        for (_, delivery) in &chosen {
+            self.send_again(&mut tx, delivery, &endpoint.owner).await?;
             replayed += 1;
         }
         tx.commit().await?;
         self.queue.wake();
-        Ok((replayed, more))
+        let last = chosen.last().filter(|_| more);
+        Ok((replayed, last.map(|(ms, delivery)| Page::token(&format!("{ms} {delivery}"), &mark)).unwrap_or_default()))
     }
 
-    async fn send_again(&self, tx: &mut Transaction, delivery_id: &str) -> Result<(), Error> {
+    /// An attempt under way is called off: whether it has been noted already can't be seen from here.
+    async fn send_again(&self, tx: &mut Transaction, delivery_id: &str, owner: &str) -> Result<(), Error> {
         sqlx::query("UPDATE webhook_deliveries SET state = 1, end_ms = NULL WHERE delivery_id = $1")
             .bind(delivery_id)
             .execute(&mut **tx)
             .await?;
-        self.queue.submit_in(tx, job_of(delivery_id), now_ms()).await?;
+        self.queue.submit_instead(tx, job_of(delivery_id, owner), now_ms()).await?;
         Ok(())
+    }
+
+    /// Gives up on deliveries whose job has ended in a way that it could not note itself, such as by being cancelled; says on
+    /// how many.
+    pub(super) async fn end_orphans(&self, tx: &mut Transaction, now: UnixMillis) -> Result<u64, Error> {
+        let ended = sqlx::query(
+            "UPDATE webhook_deliveries SET state = 3, end_ms = $1 WHERE state = 1 AND NOT EXISTS \
+             (SELECT 1 FROM jobs WHERE jobs.unique_key = 'webhook:' || webhook_deliveries.delivery_id AND jobs.state IN (1, 2))",
+        );
+        Ok(ended.bind(now).execute(&mut **tx).await?.rows_affected())
     }
 }
 
-fn job_of(delivery_id: &str) -> Submit {
+fn job_of(delivery_id: &str, owner: &str) -> Submit {
     Submit {
+        owner: owner.to_owned(),
         unique_key: Some(format!("webhook:{delivery_id}")),
         params: Some(Kind::DeliverWebhook(DeliverWebhookParams { delivery_id: delivery_id.to_owned() })),
         max_attempts: ATTEMPTS,

@@ -64,7 +64,7 @@ impl Webhooks {
         self.queue.database()
     }
 
-    /// Forgets old messages, their deliveries and attempts.
+    /// Forgets old messages, their deliveries and attempts, and gives up on deliveries that nothing tries any more.
     ///
     /// # Errors
     /// When the database can't be used.
@@ -72,7 +72,11 @@ impl Webhooks {
         let mut tx = self.db().begin().await?;
         let gone = sqlx::query("DELETE FROM webhook_messages WHERE create_ms < $1").bind(now - KEEP_MESSAGES_MS);
         let gone = gone.execute(&mut *tx).await?.rows_affected();
+        let orphans = self.end_orphans(&mut tx, now).await?;
         tx.commit().await?;
+        if orphans > 0 {
+            tracing::info!(deliveries = orphans, "deliveries were given up, since their jobs had ended");
+        }
         Ok(gone)
     }
 

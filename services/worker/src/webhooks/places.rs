@@ -1,15 +1,13 @@
-//! How many deliveries one account may have under way.
+//! How many deliveries one account may have under way: its share of the lane.
 //!
-//! A receiver may take its time, on purpose too. Without a bound, one account's slow receivers would
-//! take every place, and everybody's deliveries would wait for them.
+//! A claim passes over the jobs of accounts that have their share already; but it may take more of them at once than are free.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Of the places of all, one account has this part at the most.
-const PART_OF_ONE: u32 = 4;
+use crate::engine::Lane;
 
 /// Deliveries under way, by account. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -28,7 +26,7 @@ pub(super) struct Place {
 impl Places {
     /// For so many deliveries of all accounts together.
     pub(super) fn of(all: u32) -> Self {
-        Self { most: (all / PART_OF_ONE).max(1), taken: Arc::default() }
+        Self { most: Lane::Deliveries.share_of_one(all), taken: Arc::default() }
     }
 
     /// A place for a delivery of `owner`, if it has one left.

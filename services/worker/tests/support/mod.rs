@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -13,8 +14,9 @@ use std::{
 use async_trait::async_trait;
 use streamgate_core::{Account, Caller, Identity, Role, ServiceName, ids::JobId};
 use streamgate_store::{Database, Outbox, PostgresServer};
+use streamgate_testkit::rows::OnServer;
 use streamgate_worker::{
-    Metrics,
+    MIGRATIONS, Metrics,
     engine::{Claim, End, Ended, Filter, Job, Queue, State, Work},
     jobs::{JobError, JobType},
     webhooks::{
@@ -25,32 +27,20 @@ use streamgate_worker::{
 };
 use tonic::Request;
 
-/// Runs each case on both engines: by itself on SQLite, and all after each other on one PostgreSQL server.
-#[allow(unused_macros, reason = "each test file uses a part")]
-macro_rules! on_both_engines {
-    ($($case:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $case() {
-                super::$case(super::support::Fixture::open().await).await;
-            })*
+/// The service's rows at `path`, or on the server that stands for it.
+pub async fn open(path: &Path) -> Database {
+    match OnServer::instead_of(path) {
+        None => Database::open(path, &MIGRATIONS).await.unwrap(),
+        Some(at) => {
+            let server = PostgresServer::parse(&at.url()).unwrap();
+            Database::connect(&server, at.schema(), &MIGRATIONS).await.unwrap()
         }
-
-        #[tokio::test]
-        async fn postgres_does_all_of_this() {
-            let postgres = streamgate_testkit::engines::Postgres::start().await.unwrap();
-            let server = streamgate_store::PostgresServer::parse(&postgres.url()).unwrap();
-            let mut number = 0;
-            $(
-                number += 1;
-                println!("{}", stringify!($case));
-                $case(support::Fixture::on_postgres(&server, &format!("case_{number}")).await).await;
-            )*
-        }
-    };
+    }
 }
-#[allow(unused_imports, reason = "each test file uses a part")]
-pub(crate) use on_both_engines;
+
+/// Statements that read a whole table, and why they may.
+pub const READ_WHOLE: &[(&str, &str)] =
+    &[("SELECT count(*) FROM cron_schedules", "there are a thousand at the most, and operators seldom make one")];
 
 /// Deliveries at once in these tests.
 pub const AT_ONCE: u32 = 8;
@@ -67,14 +57,12 @@ pub struct Fixture {
 impl Fixture {
     pub async fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let db = Database::open(&folder.path().join("worker.db"), &streamgate_worker::MIGRATIONS).await.unwrap();
-        Self::over(db, Some(folder))
+        Self::over(open(&folder.path().join("worker.db")).await, Some(folder))
     }
 
-    /// The same on a server, in a schema of its own.
-    pub async fn on_postgres(server: &PostgresServer, schema: &str) -> Self {
-        let db = Database::connect(server, schema, &streamgate_worker::MIGRATIONS).await.unwrap();
-        Self::over(db, None)
+    /// On a server that the test stops and starts itself.
+    pub async fn on_postgres(server: &PostgresServer) -> Self {
+        Self::over(Database::connect(server, "worker", &MIGRATIONS).await.unwrap(), None)
     }
 
     fn over(db: Database, folder: Option<tempfile::TempDir>) -> Self {
@@ -147,11 +135,22 @@ pub fn id_of(job: &Job) -> JobId {
 pub struct Scripted {
     answers: Arc<Mutex<VecDeque<Result<String, JobError>>>>,
     pub attempts: Arc<AtomicU32>,
+    /// Attempts whose work goes on no more, ended or broken off.
+    pub left: Arc<AtomicU32>,
+}
+
+/// Counts when it is dropped.
+struct Leaving(Arc<AtomicU32>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl Scripted {
     pub fn new(answers: impl IntoIterator<Item = Result<String, JobError>>) -> Self {
-        Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), attempts: Arc::default() }
+        Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Self::default() }
     }
 }
 
@@ -166,6 +165,7 @@ impl JobType for Scripted {
     }
 
     async fn run(&self, work: &Work) -> Result<String, JobError> {
+        let _leaving = Leaving(Arc::clone(&self.left));
         work.at(0.25);
         self.attempts.fetch_add(1, Ordering::SeqCst);
         let answer = self.answers.lock().unwrap().pop_front();

@@ -3,7 +3,7 @@
 use streamgate_core::{ids::JobId, time::UnixMillis};
 use streamgate_store::Transaction;
 
-use super::{Queue, find, submit::by_key};
+use super::{Queue, Submit, find, settle, submit::by_key};
 use crate::{
     Error,
     engine::rows::{Job, State},
@@ -11,6 +11,18 @@ use crate::{
 
 /// Jobs that one call brings back at the most.
 const RETRIED_AT_ONCE: i64 = 1_000;
+
+/// Failed jobs whose unique key is free, the oldest first.
+macro_rules! select_dead {
+    ($which:literal) => {
+        concat!(
+            "SELECT job_id, unique_key FROM jobs WHERE state = 4 AND ",
+            $which,
+            "NOT EXISTS (SELECT 1 FROM jobs taken WHERE taken.unique_key = jobs.unique_key AND taken.state IN (1, 2)) \
+             ORDER BY job_id LIMIT $1"
+        )
+    };
+}
 
 impl Queue {
     /// Queues a failed or cancelled job again, with all its attempts.
@@ -35,6 +47,23 @@ impl Queue {
         Ok(job)
     }
 
+    /// Queues a job in the place of the unfinished one with its unique key, which is called off.
+    ///
+    /// # Errors
+    /// When the request id was used for something else.
+    pub async fn submit_instead(&self, tx: &mut Transaction, submit: Submit, now: UnixMillis) -> Result<Job, Error> {
+        sqlx::query(
+            "UPDATE jobs SET state = 5, fence = fence + 1, message = 'another job took its place', end_ms = $2, lease_ms = 0, \
+             expire_ms = $2 + CASE WHEN keep_ms = 0 THEN $3 ELSE keep_ms END WHERE unique_key = $1 AND state IN (1, 2)",
+        )
+        .bind(submit.unique_key.clone())
+        .bind(now)
+        .bind(settle::kept_ms(State::Cancelled))
+        .execute(&mut **tx)
+        .await?;
+        self.submit_in(tx, submit, now).await
+    }
+
     /// Queues failed jobs again, the oldest first; says how many, and whether some are left. Those whose
     /// unique key is taken stay.
     ///
@@ -42,14 +71,12 @@ impl Queue {
     /// When the database can't be used.
     pub async fn retry_all_dead(&self, job_type: &str, now: UnixMillis) -> Result<(u32, bool), Error> {
         let mut tx = self.db.begin().await?;
-        let dead: Vec<(String, Option<String>)> = sqlx::query_as(
-            "SELECT job_id, unique_key FROM jobs WHERE state = 4 AND ($1 = '' OR type = $1) AND (unique_key IS NULL OR NOT EXISTS \
-             (SELECT 1 FROM jobs taken WHERE taken.unique_key = jobs.unique_key AND taken.state IN (1, 2))) ORDER BY job_id LIMIT $2",
-        )
-        .bind(job_type)
-        .bind(RETRIED_AT_ONCE + 1)
-        .fetch_all(&mut *tx)
-        .await?;
+        let query = if job_type.is_empty() { select_dead!("") } else { select_dead!("type = $2 AND ") };
+        let mut query = sqlx::query_as(query).bind(RETRIED_AT_ONCE + 1);
+        if !job_type.is_empty() {
+            query = query.bind(job_type);
+        }
+        let dead: Vec<(String, Option<String>)> = query.fetch_all(&mut *tx).await?;
         let more = dead.len() as i64 > RETRIED_AT_ONCE;
         let mut keys = std::collections::HashSet::new();
         let mut retried = 0;

@@ -44,11 +44,27 @@ enum Order {
     Orphans,
 }
 
-// SQLite without statistics would rather read every job of the state and sort: the indexes are named.
-const BY_PRIORITY: &str = "SELECT job_id FROM jobs INDEXED BY jobs_due WHERE state = 1 AND lane = $6 AND priority = $7 AND run_ms <= $1 ORDER BY run_ms, job_id LIMIT $2";
-const BY_AGE: &str = "SELECT job_id FROM jobs INDEXED BY jobs_waiting WHERE state = 1 AND lane = $6 AND run_ms <= $1 ORDER BY run_ms, job_id LIMIT $2";
-const ORPHANS: &str = "SELECT job_id FROM jobs INDEXED BY jobs_leases WHERE state = 2 AND lane = $6 AND lease_ms <= $1 AND attempts < max_attempts \
-                       ORDER BY lease_ms LIMIT $2";
+/// A query for jobs that wait or whose workers are silent. Jobs of accounts that have their share of this worker are passed
+/// over: each would only be put off.
+macro_rules! pick {
+    ($index:literal, $which:literal, $order:literal) => {
+        // SQLite without statistics would rather read every job of the state and sort: the indexes are named.
+        concat!(
+            "SELECT job_id FROM jobs INDEXED BY ",
+            $index,
+            " WHERE ",
+            $which,
+            " AND lane = $6 AND owner NOT IN (SELECT owner FROM jobs INDEXED BY jobs_leases WHERE state = 2 AND lane = $6 \
+             AND worker = $4 AND owner <> '' GROUP BY owner HAVING count(*) >= $5) ORDER BY ",
+            $order,
+            " LIMIT $2"
+        )
+    };
+}
+
+const BY_PRIORITY: &str = pick!("jobs_due", "state = 1 AND priority = $7 AND run_ms <= $1", "run_ms, job_id");
+const BY_AGE: &str = pick!("jobs_waiting", "state = 1 AND run_ms <= $1", "run_ms, job_id");
+const ORPHANS: &str = pick!("jobs_leases", "state = 2 AND lease_ms <= $1 AND attempts < max_attempts", "lease_ms");
 const PEEK: &str = "SELECT CAST(1 AS BIGINT) WHERE EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_waiting WHERE state = 1 AND lane = $2 AND run_ms <= $1) \
     OR EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_leases WHERE state = 2 AND lane = $2 AND lease_ms <= $1)";
 const EXHAUSTED: &str = "SELECT job_id FROM jobs INDEXED BY jobs_leases WHERE state = 2 AND lane = $2 AND lease_ms <= $1 AND attempts >= max_attempts LIMIT 100";
@@ -72,8 +88,9 @@ struct Taken {
 }
 
 impl Queue {
-    /// Takes up to `room` jobs of its lane for `worker`: by priority, then by age, then those whose workers have gone
-    /// silent. `turn` counts the calls of this worker.
+    /// Takes up to `room` jobs of its lane for `worker`: first those whose workers have gone silent, which have waited for a
+    /// lease already and are no more than those workers held; then by priority, then by age. At once it takes no more than
+    /// one account may have. `turn` counts the calls of this worker.
     ///
     /// # Errors
     /// When the database can't be used.
@@ -90,17 +107,45 @@ impl Queue {
             return Ok(Vec::new());
         }
         self.bury_exhausted(now).await?;
-        let mut orders: Vec<Order> = Priority::FIRST_TO_LAST.map(Order::Priority).to_vec();
-        if turn % BY_AGE_EVERY == BY_AGE_EVERY - 1 {
-            orders.insert(0, Order::Age);
+        let orders = std::iter::once(Order::Orphans).chain(of_turn(turn));
+        self.take(orders, self.taking(worker, room, lease, now)).await
+    }
+
+    /// The same without the jobs of silent workers.
+    ///
+    /// # Errors
+    /// When the database can't be used.
+    pub async fn claim_waiting(
+        &self,
+        worker: &str,
+        room: usize,
+        turn: u64,
+        lease: Duration,
+        now: UnixMillis,
+    ) -> Result<Vec<Claim>, Error> {
+        if room == 0 || !self.is_any_due(now).await? {
+            return Ok(Vec::new());
         }
-        orders.push(Order::Orphans);
+        self.take(of_turn(turn), self.taking(worker, room, lease, now)).await
+    }
+
+    fn taking<'a>(&self, worker: &'a str, room: usize, lease: Duration, now: UnixMillis) -> Taking<'a> {
+        Taking { worker, lane: self.lane, room: self.at_once(room), share: self.share, lease, now }
+    }
+
+    /// Jobs that one claim takes when there is room for so many: more of one account than its share would not be run.
+    pub(in crate::engine) fn at_once(&self, room: usize) -> usize {
+        room.min(usize::try_from(self.share).unwrap_or(usize::MAX))
+    }
+
+    async fn take(&self, orders: impl Iterator<Item = Order>, mut taking: Taking<'_>) -> Result<Vec<Claim>, Error> {
         let mut tx = self.db.begin_shared().await?;
         let mut claims = Vec::new();
         for order in orders {
-            if claims.len() < room {
-                let taking = Taking { worker, lane: self.lane, room: room - claims.len(), lease, now };
-                claims.extend(taking.take(&mut tx, order).await?);
+            if taking.room > 0 {
+                let taken = taking.take(&mut tx, order).await?;
+                taking.room -= taken.len();
+                claims.extend(taken);
             }
         }
         tx.commit().await?;
@@ -158,10 +203,17 @@ impl Queue {
     }
 }
 
+/// The orders in which a worker's claim with this number takes waiting jobs.
+fn of_turn(turn: u64) -> impl Iterator<Item = Order> {
+    let by_age = (turn % BY_AGE_EVERY == BY_AGE_EVERY - 1).then_some(Order::Age);
+    by_age.into_iter().chain(Priority::FIRST_TO_LAST.map(Order::Priority))
+}
+
 struct Taking<'a> {
     worker: &'a str,
     lane: Lane,
     room: usize,
+    share: u32,
     lease: Duration,
     now: UnixMillis,
 }
@@ -179,8 +231,7 @@ impl Taking<'_> {
             .bind(i64::try_from(self.room).unwrap_or(i64::MAX))
             .bind(self.now.saturating_add(millis(self.lease)))
             .bind(self.worker);
-        // Stands in every query, so that each has the same parameters before the last.
-        query = query.bind(0_i64).bind(self.lane as i64);
+        query = query.bind(i64::from(self.share)).bind(self.lane as i64);
         if let Some(priority) = priority {
             query = query.bind(priority as i64);
         }
@@ -211,7 +262,7 @@ fn take_query(picked: &str, kind: DatabaseKind) -> AssertSqlSafe<String> {
         DatabaseKind::Postgres => format!("= ANY(ARRAY({} FOR UPDATE SKIP LOCKED))", plain(picked)),
     };
     AssertSqlSafe(format!(
-        "UPDATE jobs SET state = 2, attempts = attempts + 1, fence = fence + 1, run_ms = $1, lease_ms = $3, worker = $4, progress = $5 \
+        "UPDATE jobs SET state = 2, attempts = attempts + 1, fence = fence + 1, run_ms = $1, lease_ms = $3, worker = $4, progress = 0 \
          WHERE job_id {which} RETURNING job_id, type, attempts, max_attempts, fence, params, owner"
     ))
 }

@@ -1,11 +1,15 @@
 //! Callers that queue at the same time share one change, and so one wait for the disk.
 //!
-//! Whoever comes while a change is under way waits beside it; the next change takes all who wait.
+//! Whoever comes while a change is under way waits beside it; the next change takes all who wait. When the database is away
+//! they all hear that at once: trying for one after another would take a timeout each.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use streamgate_client::RequestContext;
-use streamgate_core::time::UnixMillis;
+use streamgate_core::{ErrorKind, time::UnixMillis};
 use streamgate_store::Transaction;
 use tokio::sync::{Mutex as Turn, oneshot};
 use tracing::Instrument as _;
@@ -15,6 +19,9 @@ use crate::{Error, engine::rows::Job};
 
 /// Jobs of one change: what they wait for is shared, and it must not become long.
 const MAX_TOGETHER: usize = 64;
+
+/// Callers that wait at the most, sixteen changes of them: whoever comes after would wait longer than callers do.
+const MAX_WAITING: usize = 16 * MAX_TOGETHER;
 
 type Answer = oneshot::Sender<Result<Job, Error>>;
 
@@ -37,14 +44,38 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    fn join(&self, waiting: Waiting) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn join(&self, one: Waiting) -> Result<(), Error> {
+        let mut waiting = self.waiting();
+        if waiting.len() >= MAX_WAITING {
+            waiting.retain(Waiting::is_awaited);
+        }
+        if waiting.len() >= MAX_WAITING {
+            return Err(Error::TooManyWaiting);
+        }
+        waiting.push(one);
+        Ok(())
     }
 
     fn next(&self) -> Vec<Waiting> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting();
+        waiting.retain(Waiting::is_awaited);
         let together = waiting.len().min(MAX_TOGETHER);
         waiting.drain(..together).collect()
+    }
+
+    fn all(&self) -> Vec<Waiting> {
+        mem::take(&mut *self.waiting())
+    }
+}
+
+impl Waiting {
+    /// Whether its caller is still there: one that gave up tries again, or wants the job no more.
+    fn is_awaited(&self) -> bool {
+        !self.answer.is_closed()
     }
 }
 
@@ -52,11 +83,11 @@ impl Queue {
     /// Queues a job. Repeating the request gives the first job, and a unique key that is taken the job that has it.
     ///
     /// # Errors
-    /// When the request id was used for something else.
+    /// When the request id was used for something else, or too many wait already.
     pub async fn submit(&self, submit: Submit, now: UnixMillis) -> Result<Job, Error> {
         let (answer, mut answered) = oneshot::channel();
         let (request, span) = (RequestContext::current(), tracing::Span::current());
-        self.desk.join(Waiting { submit, now, request, span, answer });
+        self.desk.join(Waiting { submit, now, request, span, answer })?;
         loop {
             let queue = self.clone();
             // A task of its own: a caller that goes away must not take the others' change with it.
@@ -74,18 +105,28 @@ impl Queue {
     }
 
     async fn queue_together(&self, waiting: Vec<Waiting>) {
-        if let Ok(jobs) = self.try_together(&waiting).await {
-            for (one, job) in waiting.into_iter().zip(jobs) {
-                one.answer.send(job).ok();
+        match self.try_together(&waiting).await {
+            Ok(jobs) => {
+                for (one, job) in waiting.into_iter().zip(jobs) {
+                    one.answer.send(job).ok();
+                }
+                self.wake();
             }
-        } else {
-            // One of them spoils it for all, or the database is away: each hears what is true for it.
-            for one in waiting {
-                let alone = self.submit_alone(&one).await;
-                one.answer.send(alone).ok();
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                for one in waiting.into_iter().chain(self.desk.all()) {
+                    one.answer.send(Err(streamgate_store::Error::Unavailable(None).into())).ok();
+                }
+                tracing::debug!(error = &error as &dyn std::error::Error, "jobs could not be queued");
+            }
+            // One of them spoils it for all: each hears what is true for it.
+            Err(_) => {
+                for one in waiting {
+                    let alone = self.submit_alone(&one).await;
+                    one.answer.send(alone).ok();
+                }
+                self.wake();
             }
         }
-        self.wake();
     }
 
     /// One change for all; a job that is refused leaves the others in it.

@@ -55,6 +55,8 @@ pub struct Queue {
     db: Database,
     outbox: Outbox,
     lane: Lane,
+    /// Jobs of one account that a worker of the lane runs at once.
+    share: u32,
     changed: Arc<[Notify; Lane::ALL.len()]>,
     desk: Arc<Desk>,
 }
@@ -63,13 +65,19 @@ impl Queue {
     /// Over an open database, with what carries the events of its jobs.
     #[must_use]
     pub fn new(db: Database, outbox: Outbox) -> Self {
-        Self { db, outbox, lane: Lane::default(), changed: Arc::default(), desk: Arc::default() }
+        Self { db, outbox, lane: Lane::default(), share: u32::MAX, changed: Arc::default(), desk: Arc::default() }
     }
 
     /// The same queue, for the workers of a lane.
     #[must_use]
     pub fn of_lane(&self, lane: Lane) -> Self {
         Self { lane, ..self.clone() }
+    }
+
+    /// The same queue, for workers that run at most so many jobs of one account at once.
+    #[must_use]
+    pub fn sharing(self, share: u32) -> Self {
+        Self { share, ..self }
     }
 
     /// The lane whose jobs are claimed here.
@@ -100,13 +108,14 @@ impl Queue {
         self.changed.iter().for_each(Notify::notify_one);
     }
 
-    /// When the next job of the lane may run, if one waits.
+    /// When the first job of the lane comes due after `now`, if one waits. What is due already and was not claimed waits
+    /// for a place, not for its time.
     ///
     /// # Errors
     /// When the database can't be used.
-    pub async fn next_due(&self) -> Result<Option<UnixMillis>, Error> {
-        let next = sqlx::query_scalar("SELECT min(run_ms) FROM jobs WHERE state = 1 AND lane = $1");
-        Ok(next.bind(self.lane as i64).fetch_one(self.db.pool()).await?)
+    pub async fn next_due(&self, now: UnixMillis) -> Result<Option<UnixMillis>, Error> {
+        let next = sqlx::query_scalar("SELECT min(run_ms) FROM jobs WHERE state = 1 AND lane = $1 AND run_ms > $2");
+        Ok(next.bind(self.lane as i64).bind(now).fetch_one(self.db.pool()).await?)
     }
 
     /// Calls a job off, waiting or running. Repeating is success.
@@ -157,7 +166,7 @@ impl Queue {
             (None, true) => select_jobs!("WHERE job_id < $1 ORDER BY job_id DESC LIMIT $2"),
             (Some(_), true) => select_jobs!("WHERE job_id < $1 AND state = $3 ORDER BY job_id DESC LIMIT $2"),
             (None, false) => select_jobs!("WHERE job_id < $1 AND type = $3 ORDER BY job_id DESC LIMIT $2"),
-            (Some(_), false) => select_jobs!("WHERE job_id < $1 AND type = $4 AND state = $3 ORDER BY job_id DESC LIMIT $2"),
+            (Some(_), false) => select_jobs!("WHERE job_id < $1 AND state = $3 AND type = $4 ORDER BY job_id DESC LIMIT $2"),
         };
         // Sorts behind every id.
         let after = page.after.clone().unwrap_or_else(|| "~".to_owned());
@@ -181,7 +190,9 @@ impl Queue {
     pub async fn oldest_wait(&self, now: UnixMillis) -> Result<Duration, Error> {
         let mut oldest = 0;
         for lane in Lane::ALL {
-            oldest = oldest.max(self.of_lane(lane).next_due().await?.map_or(0, |due| now.saturating_sub(due)));
+            let first = sqlx::query_scalar("SELECT min(run_ms) FROM jobs WHERE state = 1 AND lane = $1").bind(lane as i64);
+            let first: Option<UnixMillis> = first.fetch_one(self.db.pool()).await?;
+            oldest = oldest.max(first.map_or(0, |due| now.saturating_sub(due)));
         }
         Ok(Duration::from_millis(u64::try_from(oldest).unwrap_or(0)))
     }

@@ -84,7 +84,8 @@ impl Queue {
             ours.push(is_ours);
         }
         tx.commit().await?;
-        if ended.iter().any(|one| matches!(one.end, End::Retry { .. } | End::PutOff { .. } | End::Released)) {
+        // What is to be tried again is due later; who writes this looks at when.
+        if ended.iter().any(|one| matches!(one.end, End::Released)) {
             self.wake();
         }
         Ok(ours)
@@ -153,7 +154,7 @@ async fn settle_one(tx: &mut Transaction, claim: &Claim, end: &End, now: UnixMil
     };
     let settled = if written.state.is_ended() {
         sqlx::query(
-            "UPDATE jobs SET state = $3, message = $4, end_ms = $5, lease_ms = 0, progress = CASE WHEN $3 = 3 THEN 10000 ELSE progress END, \
+            "UPDATE jobs SET state = $3, message = $4, end_ms = $5, lease_ms = 0, progress = CASE WHEN CAST($3 AS BIGINT) = 3 THEN 10000 ELSE progress END, \
              expire_ms = $5 + CASE WHEN keep_ms = 0 THEN $6 ELSE keep_ms END WHERE job_id = $1 AND fence = $2 AND state = 2",
         )
         .bind(&claim.job_id)
@@ -181,5 +182,6 @@ async fn settle_one(tx: &mut Transaction, claim: &Claim, end: &End, now: UnixMil
 }
 
 fn cut(message: &str) -> String {
-    message.chars().take(MAX_MESSAGE_CHARS).collect()
+    // PostgreSQL keeps no NUL; what a stranger's machine said must not hold up the ends written beside it.
+    message.chars().filter(|char| *char != '\0').take(MAX_MESSAGE_CHARS).collect()
 }
