@@ -131,7 +131,8 @@ impl Observer {
     }
 
     fn span(&self, protocol: Protocol, method: &'static str, context: &RequestContext, headers: &HeaderMap) -> Span {
-        let span = tracing::info_span!(
+        // Of the gravest level, or a quiet log would lose whose lines these are.
+        let span = tracing::error_span!(
             "request",
             otel.name = method,
             otel.kind = "server",
