@@ -108,6 +108,10 @@ fn no_refusal_shows_a_secret() {
         assert!(message.contains("redis.password") && message.contains("quotes"), "{message}");
         assert!(!message.contains(password.trim_matches(['[', ']'])) && !message.contains("12345"), "{message}");
     }
+    for broken in ["*hunter", "!!int hunter", "\"hunter", "\"a\" hunter", "hunter: a: b", "[hunter", "{hunter: a}"] {
+        let message = refusal(&format!("redis:\n  password: {broken}\n"), &[]);
+        assert!(!message.contains("hunter"), "{message}");
+    }
     assert!(refusal("upload: {hooks: [{token: 77}]}", &[]).starts_with("upload.hooks.token must be text"));
     let quoted = load("redis: {password: '12345678'}", &[]).unwrap();
     assert_eq!(quoted.redis.password, "12345678");
