@@ -85,8 +85,75 @@ async fn send(path: &Path, mesh: &Mesh) -> Option<Arrived> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::File, io::Write as _};
+
+    use async_trait::async_trait;
+    use streamgate_proto::streamgate::audit::v1::{
+        self as pb,
+        audit_service_server::{AuditService, AuditServiceServer},
+    };
+    use tokio::sync::mpsc;
+    use tonic::{Request, Response, Status};
+
     use super::*;
-    use crate::testing;
+    use crate::{Metrics, Service, audit::Noted, testing};
+
+    /// How long anything here may take.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A monitor that says what has arrived.
+    #[derive(Debug)]
+    struct Monitor(mpsc::UnboundedSender<Vec<pb::AuditEntry>>);
+
+    #[async_trait]
+    impl AuditService for Monitor {
+        async fn append_entries(
+            &self,
+            request: Request<AppendEntriesRequest>,
+        ) -> Result<Response<pb::AppendEntriesResponse>, Status> {
+            let _heard = self.0.send(request.into_inner().entries);
+            Ok(Response::new(Default::default()))
+        }
+
+        async fn list_entries(&self, _: Request<pb::ListEntriesRequest>) -> Result<Response<pb::ListEntriesResponse>, Status> {
+            Ok(Response::new(Default::default()))
+        }
+
+        async fn verify_chain(&self, _: Request<pb::VerifyChainRequest>) -> Result<Response<pb::VerifyChainResponse>, Status> {
+            Ok(Response::new(Default::default()))
+        }
+    }
+
+    fn note(auditor: &Auditor) {
+        auditor.note(&Noted { method: "/a.B/C", caller: None, object: String::new(), failure: None, request_id: "r" });
+    }
+
+    #[tokio::test]
+    async fn what_can_be_read_of_a_file_arrives_and_what_can_not_is_counted() {
+        let (sender, mut arrived) = mpsc::unbounded_channel();
+        let service = Service::new().grpc(AuditServiceServer::new(Monitor(sender)));
+        let running = testing::serve(ServiceName::Monitor, service).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let auditor = Auditor::open(folder.path(), ServiceName::Cache, &Metrics::new(ServiceName::Cache)).unwrap();
+        note(&auditor);
+        let path = auditor.state().spool.oldest().unwrap();
+        File::options().append(true).open(&path).unwrap().write_all(&[40, 1]).unwrap();
+
+        let stop = CancellationToken::new();
+        let shipping = tokio::spawn(ship(auditor.clone(), running.mesh().clone(), stop.clone()));
+        let told = async {
+            assert_eq!(arrived.recv().await.unwrap()[0].missing_before, 0);
+            while path.exists() {
+                tokio::task::yield_now().await;
+            }
+            note(&auditor);
+            assert_eq!(arrived.recv().await.unwrap()[0].missing_before, 1);
+        };
+        tokio::time::timeout(PATIENCE, told).await.unwrap();
+        stop.cancel();
+        shipping.await.unwrap();
+        running.stop().await;
+    }
 
     #[tokio::test]
     async fn a_file_that_is_gone_holds_up_none_that_follow() {
