@@ -170,9 +170,17 @@ impl Visit for Fields {
 
 #[cfg(test)]
 mod tests {
-    use tracing_subscriber::layer::SubscriberExt as _;
+    use axum::body::Body;
+    use futures::FutureExt as _;
+    use http::{Request, Response};
+    use streamgate_client::context::REQUEST_ID_HEADER;
+    use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt as _};
 
     use super::*;
+    use crate::{
+        Metrics,
+        observe::{Observer, Protocol},
+    };
 
     fn caught(write: impl FnOnce()) -> Vec<LogLine> {
         let (tap, mut waiting) = tap(ServiceName::Cache);
@@ -191,6 +199,21 @@ mod tests {
         assert_eq!((lines[0].level(), lines[0].message.as_str()), (LogLevel::Warn, "failed with [redacted]"));
         assert_eq!(lines[0].fields.keys().collect::<Vec<_>>(), ["upload_id"]);
         assert_eq!((lines[1].service.as_str(), lines[1].request_id.as_str()), ("cache", ""));
+    }
+
+    #[test]
+    fn a_line_of_a_quiet_log_knows_its_service_and_its_request_too() {
+        let (tap, mut waiting) = tap(ServiceName::Cache);
+        let quiet = tracing_subscriber::registry().with(tap.with_filter(LevelFilter::WARN));
+        let observer = Arc::new(Observer::new(ServiceName::Upload, &Metrics::new(ServiceName::Upload)));
+        let request = Request::builder().header(REQUEST_ID_HEADER, "r-1").body(Body::empty()).unwrap();
+        let handler = |_, _| async {
+            tracing::warn!("x");
+            Response::new(Body::empty())
+        };
+        tracing::subscriber::with_default(quiet, || observer.around(Protocol::Http, request, handler).now_or_never()).unwrap();
+        let line = waiting.lines.try_recv().unwrap();
+        assert_eq!((line.service.as_str(), line.request_id.as_str()), ("upload", "r-1"));
     }
 
     #[test]
