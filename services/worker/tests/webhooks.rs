@@ -236,6 +236,8 @@ async fn trouble_is_tried_again_later_and_can_be_replayed_at_once() {
 
     let delivery = house.deliveries(&endpoint).await.remove(0);
     house.handler.replay_delivery(asked(pb::ReplayDeliveryRequest { delivery_id: delivery.delivery_id })).await.unwrap();
+    let again = house.jobs.all(None).await.remove(0);
+    assert!(again.run_ms <= now_ms() && again.job_id != job.job_id, "it does not wait for the second attempt's time");
     let delivered = house.wait_for(&endpoint, pb::DeliveryState::Delivered).await;
     assert_eq!(delivered.attempts, 2);
     let ids: Vec<_> = receiver.got.lock().unwrap().iter().map(|(headers, _)| headers["webhook-id"].clone()).collect();

@@ -99,6 +99,8 @@ impl Shift {
         if self.room() == 0 {
             return IDLE_LOOK;
         }
+        // A process that stood still for long has been silent itself: it must not take its own jobs for another's.
+        self.spare_silent_if_out_of_touch();
         let found = self.claim(now_ms()).await;
         self.heard(found).unwrap_or(IDLE_LOOK)
     }
@@ -144,12 +146,9 @@ impl Shift {
             Ok(value) => {
                 if mem::take(&mut self.away) {
                     tracing::info!("the queue can be used again");
-                    self.spare_silent();
                 }
-                // A call may have waited for the database until it was back, and never have failed.
-                if self.last_heard.elapsed() > IDLE_LOOK + self.runner.config.lease() / BEATS_PER_LEASE {
-                    self.spare_silent();
-                }
+                // Even where no call has failed: one may have waited for the database until it was back.
+                self.spare_silent_if_out_of_touch();
                 self.last_heard = Instant::now();
                 Some(value)
             }
@@ -165,8 +164,11 @@ impl Shift {
         }
     }
 
-    fn spare_silent(&mut self) {
-        self.spare_silent_until = Instant::now() + self.runner.config.lease();
+    fn spare_silent_if_out_of_touch(&mut self) {
+        let lease = self.runner.config.lease();
+        if self.last_heard.elapsed() > IDLE_LOOK + lease / BEATS_PER_LEASE {
+            self.spare_silent_until = Instant::now() + lease;
+        }
     }
 
     /// Waits for something to do.
