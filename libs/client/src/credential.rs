@@ -23,18 +23,18 @@ pub const ON_BEHALF_HEADER: HeaderName = HeaderName::from_static("x-streamgate-o
 const LIFETIME_SECONDS: i64 = 60;
 /// How far the clocks of two services may differ.
 const CLOCK_LEEWAY_SECONDS: i64 = 5;
-/// Shortest secret that is taken.
-const MIN_SECRET: usize = 16;
-
 /// The key that all services of one mesh share.
 #[derive(Clone)]
 pub struct MeshSecret(hmac::Key);
 
 impl MeshSecret {
-    /// Absent when `secret` is shorter than 16 bytes.
+    /// Shortest secret that is taken, in bytes.
+    pub const SHORTEST: usize = 16;
+
+    /// Absent when `secret` is too short.
     #[must_use]
     pub fn new(secret: &[u8]) -> Option<Self> {
-        (secret.len() >= MIN_SECRET).then(|| Self(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+        (secret.len() >= Self::SHORTEST).then(|| Self(hmac::Key::new(hmac::HMAC_SHA256, secret)))
     }
 
     /// 32 random bytes in hex, as they are kept in a file.

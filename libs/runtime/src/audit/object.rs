@@ -7,7 +7,7 @@ use std::{
 
 use prost::Message as _;
 use prost_types::{DescriptorProto, FileDescriptorSet, field_descriptor_proto::Type};
-use streamgate_proto::FILE_DESCRIPTOR_SET;
+use streamgate_proto::{FILE_DESCRIPTOR_SET, STREAMING_METHODS};
 
 /// Ids that name no object.
 const NO_OBJECTS: [&str; 3] = ["request_id", "trace_id", "chain_id"];
@@ -73,7 +73,7 @@ fn shapes() -> HashMap<String, Shape> {
                 let shape = Shape {
                     request: id_fields(method.input_type(), &messages, path.starts_with(KEYED)),
                     response: id_fields(method.output_type(), &messages, false),
-                    is_unary: !method.client_streaming() && !method.server_streaming(),
+                    is_unary: STREAMING_METHODS.binary_search(&path.as_str()).is_err(),
                 };
                 shapes.insert(path, shape);
             }

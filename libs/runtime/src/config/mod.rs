@@ -192,7 +192,8 @@ impl Settings {
             return Err(ConfigError("data_dir must name a folder".to_owned()));
         }
         if !self.mesh_secret.is_empty() && MeshSecret::new(self.mesh_secret.as_bytes()).is_none() {
-            return Err(ConfigError("mesh.secret must have at least 16 characters, or be left out".to_owned()));
+            let shortest = MeshSecret::SHORTEST;
+            return Err(ConfigError(format!("mesh.secret must have at least {shortest} characters, or be left out")));
         }
         self.redis.check().map_err(ConfigError)?;
         for (chain, urls) in &self.chains {

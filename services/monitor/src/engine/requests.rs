@@ -1,14 +1,9 @@
 //! How a service has answered lately, from two readings of its counters.
 
-use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
-    sync::LazyLock,
-};
+use std::collections::{BTreeMap, VecDeque};
 
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use streamgate_core::time::UnixMillis;
-use streamgate_proto::FILE_DESCRIPTOR_SET;
+use streamgate_proto::STREAMING_METHODS;
 
 use super::Sample;
 
@@ -19,19 +14,6 @@ const RPC_ERRORS: [&str; 5] = ["2", "4", "13", "14", "15"];
 
 /// Label of questions for health and metrics. The monitor asks more of them than most services get calls.
 const PROBE: &str = "probe";
-
-/// Streams last as long as their callers like; their time says nothing.
-static STREAMS: LazyLock<HashSet<String>> = LazyLock::new(|| {
-    let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default().file;
-    let mut streams = HashSet::new();
-    for file in &files {
-        for service in &file.service {
-            let streaming = service.method.iter().filter(|method| method.client_streaming() || method.server_streaming());
-            streams.extend(streaming.map(|method| format!("/{}.{}/{}", file.package(), service.name(), method.name())));
-        }
-    }
-    streams
-});
 
 /// How a service has answered lately.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -73,7 +55,7 @@ impl Totals {
                     totals.count += sample.value;
                     totals.errors += if label("code").starts_with('5') { sample.value } else { 0.0 };
                 }
-                "streamgate_rpc_seconds_bucket" if !STREAMS.contains(label("method")) => {
+                "streamgate_rpc_seconds_bucket" if !is_stream(label("method")) => {
                     if let Some(bound) = upper_bound(label("le")) {
                         *totals.buckets.entry(bound.to_bits()).or_default() += sample.value;
                     }
@@ -83,6 +65,11 @@ impl Totals {
         }
         totals
     }
+}
+
+/// Streams last as long as their callers like; their time says nothing.
+fn is_stream(method: &str) -> bool {
+    STREAMING_METHODS.binary_search(&method).is_ok()
 }
 
 fn upper_bound(text: &str) -> Option<f64> {
