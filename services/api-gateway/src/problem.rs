@@ -56,7 +56,7 @@ pub fn render(mut response: Response, request_id: &str) -> Response {
     let mut answer = Response::new(Body::from(document(&failure, status, request_id)));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
-    headers.extend(response.headers_mut().drain().filter_map(|(name, value)| name.map(|name| (name, value))));
+    headers.extend(written(&mut response));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.extend(extra);
@@ -74,8 +74,14 @@ pub fn render(mut response: Response, request_id: &str) -> Response {
 pub fn render_grpc(mut response: Response) -> Response {
     let Some(error) = response.extensions_mut().remove::<Error>() else { return response };
     let mut answer = tonic::Status::from(Failure::from(error)).into_http();
-    answer.headers_mut().extend(response.headers_mut().drain().filter_map(|(name, value)| name.map(|name| (name, value))));
+    answer.headers_mut().extend(written(&mut response));
     answer
+}
+
+/// What layers have written on an error's way, but the length of the body that it did not have yet.
+fn written(response: &mut Response) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    response.headers_mut().drain().filter_map(|(name, value)| name.map(|name| (name, value)))
 }
 
 fn document(failure: &Failure, status: StatusCode, request_id: &str) -> Vec<u8> {

@@ -295,7 +295,11 @@ impl Edge {
             }
         }
         let (parts, body) = self.send(request.body(body.into()).unwrap()).await.into_parts();
-        Reply { status: parts.status.as_u16(), headers: parts.headers, body: body.collect().await.unwrap().to_bytes() }
+        let body = body.collect().await.unwrap().to_bytes();
+        if let Some(length) = parts.headers.get(http::header::CONTENT_LENGTH).filter(|_| method != "HEAD") {
+            assert_eq!(length.to_str().unwrap(), body.len().to_string(), "a connection ends on a wrong length");
+        }
+        Reply { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 }
 
