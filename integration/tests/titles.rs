@@ -9,7 +9,7 @@ use streamgate_integration::rest::{Reply, Rest};
 use streamgate_testkit::Platform;
 
 struct Scene {
-    _platform: Platform,
+    platform: Platform,
     creator: Rest,
     other: Rest,
     viewer: Rest,
@@ -20,7 +20,7 @@ impl Scene {
         let platform = Platform::builder().start().await.unwrap();
         let edge = Rest::new(&platform.url()).unwrap();
         let key = |role| edge.with_bearer(platform.api_key(role).unwrap());
-        Self { creator: key("creator"), other: key("creator"), viewer: key("viewer"), _platform: platform }
+        Self { creator: key("creator"), other: key("creator"), viewer: key("viewer"), platform }
     }
 
     async fn make(&self, body: &Value) -> Value {
@@ -150,6 +150,23 @@ async fn a_search_forgives_slips_counts_facets_and_shows_nobody_what_is_anothers
         assert!(!page.to_string().contains("alps"), "{query}: {page}");
     }
     assert_eq!(scene.viewer.get("/api/v1/metadata/search?query=mountain").await.unwrap().status, 403);
+}
+
+#[tokio::test]
+async fn the_command_line_finds_titles() {
+    let scene = Scene::set().await;
+    for title in ["Mountain walk", "Café at sea", "Salt & sea"] {
+        scene.make(&json!({"title": title})).await;
+    }
+    let (url, key) = (scene.platform.url(), scene.platform.api_key("creator").unwrap());
+    let found = |words: &str, key: &str| {
+        let printed = scene.platform.run(&["contents", "search", words, "--server", &url, "--key", key]).unwrap();
+        printed.lines().map(|line| line.split("  ").last().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let own = scene.creator.bearer().unwrap();
+    assert_eq!(found("cafe", own), ["Café at sea"]);
+    assert_eq!(found("salt & se", own), ["Salt & sea"]);
+    assert!(found("sea", &key).is_empty(), "another's titles are not there");
 }
 
 /// Playback reads titles from a near cache: what its owner changes must count for the very next viewer all the same.

@@ -1,16 +1,17 @@
 //! What a service is built from.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use streamgate_client::Mesh;
 use streamgate_core::ServiceName;
 use streamgate_store::{Database, EventBus};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Metrics, Stores, stores::Needs};
+use crate::{
+    Metrics, Stores,
+    storage::{blobs, database_file},
+    stores::Needs,
+};
 
 /// Everything a service is given when it is built.
 #[derive(Debug)]
@@ -70,16 +71,4 @@ impl Common {
     pub fn blobs_path(&self) -> PathBuf {
         blobs(&self.data_dir)
     }
-}
-
-pub(crate) fn databases(data_dir: &Path) -> PathBuf {
-    data_dir.join("db")
-}
-
-pub(crate) fn database_file(data_dir: &Path, name: ServiceName) -> PathBuf {
-    databases(data_dir).join(format!("{name}.db"))
-}
-
-pub(crate) fn blobs(data_dir: &Path) -> PathBuf {
-    data_dir.join("blobs")
 }

@@ -8,8 +8,7 @@ use std::{
 };
 
 use streamgate_client::MeshSecret;
-
-use crate::boot::{blobs, databases};
+use streamgate_core::ServiceName;
 
 /// The data folder can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +19,20 @@ pub(crate) enum Error {
     Unwritable(PathBuf, #[source] io::Error),
     #[error("the mesh secret in {0} can't be used ({1}); remove the file to have a new one made")]
     Secret(PathBuf, #[source] io::Error),
+}
+
+fn databases(data_dir: &Path) -> PathBuf {
+    data_dir.join("db")
+}
+
+/// File of a service's own database.
+pub(crate) fn database_file(data_dir: &Path, name: ServiceName) -> PathBuf {
+    databases(data_dir).join(format!("{name}.db"))
+}
+
+/// Folder of the blobs, which services share.
+pub(crate) fn blobs(data_dir: &Path) -> PathBuf {
+    data_dir.join("blobs")
 }
 
 /// Makes the data folder and proves that it can be written.

@@ -10,7 +10,7 @@ use streamgate_core::{ServiceName, error::chain};
 use streamgate_store::{BlobStore, Database, Error, Migrations, PostgresServer, S3Blobs, S3Bucket, open_blobs};
 use tokio::time::{Instant, sleep};
 
-use crate::{Boot, BoxError, boot::database_file, service::ReadyCheck};
+use crate::{Boot, BoxError, service::ReadyCheck, storage::database_file};
 
 /// First wait for a server that is not there yet; it doubles from there.
 const FIRST_WAIT: Duration = Duration::from_millis(200);

@@ -25,7 +25,7 @@ pub(crate) enum Command {
     /// Make API keys for machines.
     #[command(subcommand)]
     Apikey(ApiKey),
-    /// See your titles.
+    /// See and find your titles, and choose their posters.
     #[command(subcommand)]
     Contents(Contents),
     /// Set a title's gate, or ask what a gate says of an account.
@@ -143,6 +143,38 @@ pub(crate) enum Contents {
     /// List your titles, newest first: id, status, playback id, title.
     #[command(after_help = "Example:\n  streamgate contents list --limit 100")]
     List(List),
+    /// Find titles by words in title, description and tags, the best first. Slips and beginnings of words are found too.
+    #[command(after_help = "Example:\n  streamgate contents search 'mountain walk'")]
+    Search(Search),
+    /// Make the frame that is shown at a time the title's poster.
+    #[command(after_help = "Example:\n  streamgate contents poster cnt_0123456789abcdef0123456789abcdef --at 12.5")]
+    Poster(Poster),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Search {
+    /// The words.
+    pub words: String,
+    #[command(flatten)]
+    pub list: List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Poster {
+    /// The title.
+    pub content_id: String,
+    /// Seconds from the beginning.
+    #[arg(long, value_name = "SECONDS", value_parser = milliseconds)]
+    pub at: u64,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// Reads seconds as they are written.
+fn milliseconds(text: &str) -> Result<u64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "must be seconds, such as 12.5".to_owned())?;
+    let time = std::time::Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    u64::try_from(time.as_millis()).map_err(|error| error.to_string())
 }
 
 #[derive(Debug, Subcommand)]
@@ -231,5 +263,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_time_is_seconds_and_nothing_else() {
+        assert_eq!((super::milliseconds("12.5"), super::milliseconds("0")), (Ok(12_500), Ok(0)));
+        for bad in ["", "-1", "1:30", "nan", "1e30"] {
+            assert!(super::milliseconds(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -2,19 +2,24 @@
 
 use reqwest::Method;
 use serde_json::Value;
+use url::form_urlencoded;
 
 use crate::{
     CliError,
     api::Api,
-    cli::{EndSession, List},
+    cli::{EndSession, List, Search},
 };
 
 /// Most rows that the server gives at once.
 const PAGE: usize = 100;
 
+/// What is shown of a title.
+const TITLE: &[&str] = &["/content_id", "/status", "/playback_ids/0", "/title"];
+
 /// A list of the server.
 struct Shown {
-    path: &'static str,
+    /// With what is looked for, where there is something.
+    path: String,
     /// The field of the answer that holds the rows.
     rows: &'static str,
     /// The fields of a row that people see, as JSON pointers.
@@ -23,20 +28,25 @@ struct Shown {
 
 /// Prints the caller's titles.
 pub(crate) async fn contents(arguments: List) -> Result<(), CliError> {
-    let columns = &["/content_id", "/status", "/playback_ids/0", "/title"];
-    print(&arguments, &Shown { path: "/api/v1/contents", rows: "contents", columns }).await
+    print(&arguments, &Shown { path: "/api/v1/contents".to_owned(), rows: "contents", columns: TITLE }).await
+}
+
+/// Prints titles that words are found in.
+pub(crate) async fn search(arguments: Search) -> Result<(), CliError> {
+    let words = form_urlencoded::Serializer::new(String::new()).append_pair("query", &arguments.words).finish();
+    print(&arguments.list, &Shown { path: format!("/api/v1/metadata/search?{words}"), rows: "contents", columns: TITLE }).await
 }
 
 /// Prints playback sessions.
 pub(crate) async fn sessions(arguments: List) -> Result<(), CliError> {
     let columns = &["/session_id", "/state", "/playback_id"];
-    print(&arguments, &Shown { path: "/api/v1/sessions", rows: "sessions", columns }).await
+    print(&arguments, &Shown { path: "/api/v1/sessions".to_owned(), rows: "sessions", columns }).await
 }
 
 /// Prints transcode jobs.
 pub(crate) async fn jobs(arguments: List) -> Result<(), CliError> {
     let columns = &["/job_id", "/state", "/content_id"];
-    print(&arguments, &Shown { path: "/api/v1/transcode/list", rows: "jobs", columns }).await
+    print(&arguments, &Shown { path: "/api/v1/transcode/list".to_owned(), rows: "jobs", columns }).await
 }
 
 /// Ends a playback session.
@@ -51,7 +61,8 @@ async fn print(arguments: &List, list: &Shown) -> Result<(), CliError> {
     let api = Api::new(&arguments.server)?;
     let (mut left, mut token) = (arguments.limit, String::new());
     while left > 0 {
-        let path = format!("{}?page_size={}&page_token={token}", list.path, left.min(PAGE));
+        let joint = if list.path.contains('?') { '&' } else { '?' };
+        let path = format!("{}{joint}page_size={}&page_token={token}", list.path, left.min(PAGE));
         let answer = api.json(Method::GET, &path, None).await?;
         let rows = answer[list.rows].as_array().cloned().unwrap_or_default();
         for row in &rows {

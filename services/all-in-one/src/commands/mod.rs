@@ -5,6 +5,7 @@ mod apikey;
 mod gate;
 mod lists;
 mod play;
+mod poster;
 pub(crate) mod serve;
 mod upload;
 
@@ -22,6 +23,8 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Upload(arguments) => block_on(upload::run(arguments)),
         Command::Apikey(ApiKey::Create(arguments)) => block_on(apikey::create(arguments)),
         Command::Contents(Contents::List(arguments)) => block_on(lists::contents(arguments)),
+        Command::Contents(Contents::Search(arguments)) => block_on(lists::search(arguments)),
+        Command::Contents(Contents::Poster(arguments)) => block_on(poster::run(arguments)),
         Command::Gate(Gate::Set(arguments)) => block_on(gate::set(arguments)),
         Command::Gate(Gate::Explain(arguments)) => block_on(gate::explain(arguments)),
         Command::Sessions(Sessions::List(arguments)) => block_on(lists::sessions(arguments)),

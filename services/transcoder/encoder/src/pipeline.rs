@@ -134,7 +134,7 @@ fn follow(pipeline: &gst::Pipeline, run: &Arc<Run>) -> Result<(), Refusal> {
     let mut last_look = Instant::now();
     let mut draining: Option<(Instant, Refusal)> = None;
     if pipeline.set_state(gst::State::Playing).is_err() {
-        return Err(first_error(&bus).unwrap_or_else(|| Refusal::damaged("it can't be opened")));
+        return Err(Refusal::told_on(&bus).unwrap_or_else(|| Refusal::damaged("it can't be opened")));
     }
     loop {
         let message = bus.timed_pop_filtered(
@@ -171,15 +171,6 @@ fn follow(pipeline: &gst::Pipeline, run: &Arc<Run>) -> Result<(), Refusal> {
                 return if run.made_ms().1 > 0 { Ok(()) } else { Err(refusal.clone()) };
             }
         }
-    }
-}
-
-/// The error that was told first, if there was any.
-pub fn first_error(bus: &gst::Bus) -> Option<Refusal> {
-    let message = bus.pop_filtered(&[gst::MessageType::Error])?;
-    match message.view() {
-        gst::MessageView::Error(error) => Some(Refusal::of_gst(&error.error())),
-        _ => None,
     }
 }
 

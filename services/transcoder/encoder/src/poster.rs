@@ -9,7 +9,7 @@ use gstreamer::{self as gst, prelude::*};
 use gstreamer_app as gst_app;
 use streamgate_media::encoder_protocol::{Limits, Report};
 
-use crate::{Places, output::Output, pipeline::first_error, refusal::Refusal};
+use crate::{Places, output::Output, refusal::Refusal};
 
 /// Makes JPEGs of frames.
 pub const JPEG: &str = "jpegenc quality=80";
@@ -67,12 +67,12 @@ fn frame_at(pipeline: &gst::Pipeline, at_ms: u64, patience: Duration) -> Result<
     let wanted_nanos = at_ms.saturating_mul(1_000_000).saturating_add(ROUNDED_NANOS);
     let begun = Instant::now();
     if pipeline.set_state(gst::State::Playing).is_err() {
-        return Err(first_error(&bus).unwrap_or_else(|| Refusal::damaged("it can't be opened")));
+        return Err(Refusal::told_on(&bus).unwrap_or_else(|| Refusal::damaged("it can't be opened")));
     }
     let (mut first_nanos, mut kept) = (None, None);
     while begun.elapsed() < patience {
         let Some(sample) = sink.try_pull_sample(LOOK_EVERY) else {
-            if let Some(refusal) = first_error(&bus) {
+            if let Some(refusal) = Refusal::told_on(&bus) {
                 return Err(refusal);
             }
             if sink.is_eos() {

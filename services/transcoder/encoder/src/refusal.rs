@@ -47,6 +47,15 @@ impl Refusal {
         }
     }
 
+    /// The reason behind the error that a pipeline told first, if there was any.
+    pub fn told_on(bus: &gst::Bus) -> Option<Self> {
+        let message = bus.pop_filtered(&[gst::MessageType::Error])?;
+        match message.view() {
+            gst::MessageView::Error(error) => Some(Self::of_gst(&error.error())),
+            _ => None,
+        }
+    }
+
     /// The reason behind an error of GStreamer.
     pub fn of_gst(error: &glib::Error) -> Self {
         use gst::StreamError as S;
