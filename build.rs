@@ -67,13 +67,8 @@ fn access_table(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
         }
     }
     rows.sort();
-    let mut table =
-        String::from("/// Path and access number of every RPC, sorted by path.\npub static METHOD_ACCESS: &[(&str, i32)] = &[\n");
-    for (path, level) in rows {
-        writeln!(table, "    (\"{path}\", {level}),")?;
-    }
-    table.push_str("];\n");
-    Ok(table)
+    let rows = rows.into_iter().map(|(path, level)| format!("(\"{path}\", {level})"));
+    table("Path and access number of every RPC, sorted by path.", "METHOD_ACCESS: &[(&str, i32)]", rows)
 }
 
 /// The path of each RPC of the project that streams in either direction, sorted.
@@ -85,12 +80,16 @@ fn streaming_table(pool: &DescriptorPool) -> Result<String, Box<dyn Error>> {
         }
     }
     rows.sort();
-    let mut table = String::from(
-        "/// Path of every RPC that streams in either direction, sorted.\npub static STREAMING_METHODS: &[&str] = &[\n",
-    );
-    for path in rows {
-        writeln!(table, "    \"{path}\",")?;
+    let rows = rows.into_iter().map(|path| format!("\"{path}\""));
+    table("Path of every RPC that streams in either direction, sorted.", "STREAMING_METHODS: &[&str]", rows)
+}
+
+/// The source of a table, a row a line.
+fn table(doc: &str, declared: &str, rows: impl Iterator<Item = String>) -> Result<String, Box<dyn Error>> {
+    let mut source = format!("/// {doc}\npub static {declared} = &[\n");
+    for row in rows {
+        writeln!(source, "    {row},")?;
     }
-    table.push_str("];\n");
-    Ok(table)
+    source.push_str("];\n");
+    Ok(source)
 }

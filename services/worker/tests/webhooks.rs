@@ -333,13 +333,19 @@ async fn a_replay_of_many_goes_on_where_it_stopped_and_ends() {
     assert_eq!((second.replayed, second.more, second.next_page_token.as_str()), (5, false, ""));
 }
 
-async fn a_backlog_for_slow_receivers_is_left_alone_while_others_are_served() {
-    let house = House::open(Fixture::open().await);
+/// Endpoints of one account at a receiver that takes connections and never answers.
+async fn many_that_never_answer(house: &House) -> TcpListener {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let slow = format!("http://{}/hook", silent.local_addr().unwrap());
     for _ in 0..20 {
         house.endpoint(creator(7), &slow, &[]).await;
     }
+    silent
+}
+
+async fn a_backlog_for_slow_receivers_is_left_alone_while_others_are_served() {
+    let house = House::open(Fixture::open().await);
+    let _silent = many_that_never_answer(&house).await;
     let (_, url) = Receiver::start(&[]).await;
     let (other, _) = house.endpoint(creator(8), &url, &[]).await;
     for _ in 0..25 {
@@ -405,12 +411,7 @@ async fn a_delivery_given_up_after_days_of_failure_disables_its_endpoint() {
 async fn slow_receivers_of_one_account_hold_up_nobody_else() {
     let jobs = Fixture::open().await;
     let house = House::open(jobs);
-    // Takes connections and never answers.
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let slow = format!("http://{}/hook", silent.local_addr().unwrap());
-    for _ in 0..20 {
-        house.endpoint(creator(7), &slow, &[]).await;
-    }
+    let _silent = many_that_never_answer(&house).await;
     let (_, url) = Receiver::start(&[]).await;
     let (other, _) = house.endpoint(creator(8), &url, &[]).await;
     house.uploaded(creator(7).id.as_str()).await;

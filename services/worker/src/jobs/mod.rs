@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use streamgate_client::Mesh;
-use streamgate_core::Failure;
+use streamgate_core::{Failure, ServiceName};
 use streamgate_proto::streamgate::worker::v1::job_params::Kind;
 
 use crate::{
@@ -26,6 +26,11 @@ pub use purge_titles::{Purge, PurgeTitles};
 pub use sweep_uploads::{Sweep, SweepUploads};
 pub use thumbnails::{MakePoster, Thumbnails};
 pub use verify_objects::{Verified, Verify, VerifyObjects};
+
+/// What a service that a job asked has said.
+fn said(service: ServiceName, failure: &Failure) -> String {
+    format!("the {service} service said: {} ({})", failure.message, failure.reason)
+}
 
 /// A kind of work. An attempt may be cut short at any await, and the same job may be tried again:
 /// what it does must bear both.

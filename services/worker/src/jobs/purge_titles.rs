@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use streamgate_client::Mesh;
-use streamgate_core::Failure;
+use streamgate_core::{Failure, ServiceName};
 use streamgate_proto::streamgate::metadata::v1::PurgeContentsRequest;
 
-use super::{JobError, JobType};
+use super::{JobError, JobType, said};
 use crate::engine::Work;
 
 /// Titles of one call: small enough to end within its deadline.
@@ -61,10 +61,7 @@ impl<P: Purge> JobType for PurgeTitles<P> {
         let mut done = 0_u64;
         for _ in 0..MAX_BATCHES {
             let (purged, more) = self.titles.purge(BATCH).await.map_err(|failure| {
-                JobError::Retry(format!(
-                    "purged {done} titles, then the metadata service said: {} ({})",
-                    failure.message, failure.reason
-                ))
+                JobError::Retry(format!("purged {done} titles, then {}", said(ServiceName::Metadata, &failure)))
             })?;
             done += u64::from(purged);
             if !more {

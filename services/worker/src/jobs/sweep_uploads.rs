@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use streamgate_client::Mesh;
-use streamgate_core::Failure;
+use streamgate_core::{Failure, ServiceName};
 use streamgate_proto::streamgate::upload::v1::SweepUploadsRequest;
 
-use super::{JobError, JobType};
+use super::{JobError, JobType, said};
 use crate::engine::Work;
 
 /// Uploads of one call: small enough to end within its deadline.
@@ -70,5 +70,5 @@ impl<S: Sweep> JobType for SweepUploads<S> {
 }
 
 fn say(failure: &Failure, ended: u64) -> String {
-    format!("ended {ended} abandoned uploads, then the upload service said: {} ({})", failure.message, failure.reason)
+    format!("ended {ended} abandoned uploads, then {}", said(ServiceName::Upload, failure))
 }

@@ -4,15 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use streamgate_client::Mesh;
-use streamgate_core::{
-    ErrorKind, Failure,
-    ids::{BadId, ContentId},
-};
+use streamgate_core::{ErrorKind, Failure, ServiceName, ids::ContentId};
 use streamgate_proto::streamgate::{transcoder::v1::MakePosterRequest, worker::v1::job_params::Kind};
 use tonic::Request;
 
-use super::{JobError, JobType};
-use crate::engine::Work;
+use super::{JobError, JobType, said};
+use crate::{command, engine::Work};
 
 /// How long the transcoder may take: it decodes before it answers, and others may have their turn first.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -58,8 +55,7 @@ impl<P: MakePoster> JobType for Thumbnails<P> {
         let Some(Kind::Thumbnails(params)) = params else {
             return Err(Failure::invalid_field("params.thumbnails", "is required"));
         };
-        let parsed: Result<ContentId, BadId> = params.content_id.parse();
-        parsed.map(drop).map_err(|bad| Failure::invalid_field("params.thumbnails.content_id", bad.to_string()))
+        command::id::<ContentId>("params.thumbnails.content_id", &params.content_id).map(drop)
     }
 
     async fn run(&self, work: &Work) -> Result<String, JobError> {
@@ -69,7 +65,7 @@ impl<P: MakePoster> JobType for Thumbnails<P> {
         match self.posters.make_poster(&params.content_id, params.at_ms).await {
             Ok(size) => Ok(format!("made a poster of {size} bytes of the frame at {} ms", params.at_ms)),
             Err(failure) => {
-                let words = format!("the transcoder service said: {} ({})", failure.message, failure.reason);
+                let words = said(ServiceName::Transcoder, &failure);
                 Err(if is_refusal(failure.kind) { JobError::Hopeless(words) } else { JobError::Retry(words) })
             }
         }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use streamgate_client::Mesh;
-use streamgate_core::Failure;
+use streamgate_core::{Failure, ServiceName};
 use streamgate_proto::streamgate::{upload::v1::VerifyObjectsRequest, worker::v1::job_params::Kind};
 
-use super::{JobError, JobType};
+use super::{JobError, JobType, said};
 use crate::engine::Work;
 
 /// Objects of one call; the upload service itself ends a call that reads for too long.
@@ -96,7 +96,7 @@ impl<V: Verify> JobType for VerifyObjects<V> {
             let found = match self.objects.verify(BATCH.min(limit - checked), place).await {
                 Ok(found) => found,
                 Err(failure) => {
-                    broke_off = format!(", then the upload service said: {} ({})", failure.message, failure.reason);
+                    broke_off = format!(", then {}", said(ServiceName::Upload, &failure));
                     break;
                 }
             };

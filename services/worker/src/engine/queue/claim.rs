@@ -102,13 +102,9 @@ impl Queue {
         lease: Duration,
         now: UnixMillis,
     ) -> Result<Vec<Claim>, Error> {
-        // Most looks find nothing: they must not wait for the writer.
-        if room == 0 || !self.is_any_due(now).await? {
-            return Ok(Vec::new());
-        }
+        let Some(taking) = self.taking(worker, room, lease, now).await? else { return Ok(Vec::new()) };
         self.bury_exhausted(now).await?;
-        let orders = std::iter::once(Order::Orphans).chain(of_turn(turn));
-        self.take(orders, self.taking(worker, room, lease, now)).await
+        self.take(std::iter::once(Order::Orphans).chain(of_turn(turn)), taking).await
     }
 
     /// The same without the jobs of silent workers.
@@ -123,14 +119,20 @@ impl Queue {
         lease: Duration,
         now: UnixMillis,
     ) -> Result<Vec<Claim>, Error> {
-        if room == 0 || !self.is_any_due(now).await? {
-            return Ok(Vec::new());
-        }
-        self.take(of_turn(turn), self.taking(worker, room, lease, now)).await
+        let Some(taking) = self.taking(worker, room, lease, now).await? else { return Ok(Vec::new()) };
+        self.take(of_turn(turn), taking).await
     }
 
-    fn taking<'a>(&self, worker: &'a str, room: usize, lease: Duration, now: UnixMillis) -> Taking<'a> {
-        Taking { worker, lane: self.lane, room: self.at_once(room), share: self.share, lease, now }
+    /// Absent when there is nothing to take. Most looks find nothing: they must not wait for the writer.
+    async fn taking<'a>(
+        &self,
+        worker: &'a str,
+        room: usize,
+        lease: Duration,
+        now: UnixMillis,
+    ) -> Result<Option<Taking<'a>>, Error> {
+        let taking = Taking { worker, lane: self.lane, room: self.at_once(room), share: self.share, lease, now };
+        Ok((room > 0 && self.is_any_due(now).await?).then_some(taking))
     }
 
     /// Jobs that one claim takes when there is room for so many: more of one account than its share would not be run.
