@@ -5,7 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -56,6 +59,8 @@ pub struct Neighbours {
     away: Mutex<Option<ServiceName>>,
     /// Deliveries that wait here are neither done nor refused.
     hold: Mutex<Option<Arc<Semaphore>>>,
+    /// How many have come to where they wait.
+    held: AtomicUsize,
 }
 
 #[async_trait]
@@ -70,6 +75,7 @@ impl Delivery for Neighbours {
         }
         let hold = self.hold.lock().unwrap().clone();
         if let Some(hold) = hold {
+            self.held.fetch_add(1, Relaxed);
             let _let_through = hold.acquire().await;
         }
         let name = name_of(&event);
@@ -98,6 +104,11 @@ impl Neighbours {
         let hold = Arc::new(Semaphore::new(0));
         *self.hold.lock().unwrap() = Some(Arc::clone(&hold));
         hold
+    }
+
+    /// Waits for a delivery that is held up.
+    pub async fn until_held(&self) {
+        until(|| async { (self.held.load(Relaxed) > 0).then_some(()) }).await.expect("a delivery comes to where it waits");
     }
 
     pub fn taken_by(&self, who: ServiceName) -> Vec<String> {
