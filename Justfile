@@ -6,6 +6,9 @@ export PATH := justfile_directory() / ".tools/venv/bin" + ":" + env("PATH")
 
 bins := "-p streamgate -p streamgate-encoder -p streamgate-integration"
 
+# The newest release that this commit stands on; empty before the first.
+release := `git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null || true`
+
 # Show this list.
 default:
     @just --list --unsorted
@@ -24,9 +27,10 @@ fmt-check:
 lint:
     cargo clippy --workspace --all-targets -- -D warnings
 
-# Lint the contracts.
+# Lint the contracts, and refuse what would break clients of the last release.
 proto:
     node_modules/.bin/buf lint proto
+    {{ if release == "" { "" } else { "node_modules/.bin/buf breaking proto --against '.git#tag=" + release + ",subdir=proto'" } }}
 
 # Licences, bans and sources of the dependencies.
 deny:
