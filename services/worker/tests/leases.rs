@@ -5,13 +5,14 @@ mod support;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
+use streamgate_client::{RequestContext, context::caused_by};
 use streamgate_core::time::now_ms;
 use streamgate_store::PostgresServer;
 use streamgate_testkit::engines::{Engine as _, Postgres};
@@ -27,7 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const LEASE: Duration = Duration::from_secs(1);
 /// Far longer than a lease.
 const LONG: Duration = Duration::from_millis(3_500);
-const BOUND: Duration = Duration::from_secs(20);
+const BOUND: Duration = Duration::from_secs(60);
 
 /// Works for longer than a lease, and counts how often it was begun.
 #[derive(Clone, Default)]
@@ -181,6 +182,51 @@ async fn a_dead_workers_jobs_move_within_seconds() {
     }
 }
 
+/// Says for which request it works, after a first attempt that fails.
+#[derive(Clone, Default)]
+struct Asked(Arc<Mutex<Vec<RequestContext>>>);
+
+#[async_trait]
+impl JobType for Asked {
+    fn name(&self) -> &'static str {
+        "asked"
+    }
+
+    fn wait_after(&self, _: u32) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn run(&self, work: &Work) -> Result<String, JobError> {
+        self.0.lock().unwrap().extend(RequestContext::current());
+        if work.attempt == 1 { Err(JobError::Retry("once more".to_owned())) } else { Ok("done".to_owned()) }
+    }
+}
+
+async fn a_job_goes_on_in_the_trace_of_who_asked_for_it() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let jobs = Fixture::open().await;
+    let asked = Asked::default();
+    let submit = async |submit: Submit| {
+        let cause = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        caused_by(&cause, "evt_1", "submit", jobs.queue.submit(submit, 0)).await.unwrap()
+    };
+    // One whose workers are never heard of again ends in its trace, too.
+    let silent = submit(Submit { max_attempts: 1, ..Submit::new("silent") }).await;
+    assert_eq!(jobs.queue.claim("dead", 1, 0, LEASE, 0).await.unwrap().len(), 1);
+    let job = submit(Submit::new("asked")).await;
+    let _worker = worker(&jobs, &Registry::default().with(asked.clone()));
+    wait_for(&jobs, &job, State::Succeeded).await;
+    wait_for(&jobs, &silent, State::Failed).await;
+    let requests = asked.0.lock().unwrap().clone();
+    assert_eq!(requests.len(), 2, "each attempt");
+    for request in requests {
+        assert_eq!((request.trace_id().to_string().as_str(), &*request.request_id), (TRACE, job.job_id.as_str()));
+    }
+    for event in jobs.told().await {
+        assert_eq!(event.trace_parent.split('-').nth(1), Some(TRACE), "{}", event.r#type);
+    }
+}
+
 #[tokio::test]
 async fn jobs_outlive_an_outage_of_the_database() {
     let mut postgres = Postgres::start().await.unwrap();
@@ -230,4 +276,5 @@ streamgate_testkit::on_both_engines! {
     support:
     a_live_long_job_is_never_taken_away,
     a_dead_workers_jobs_move_within_seconds,
+    a_job_goes_on_in_the_trace_of_who_asked_for_it,
 }

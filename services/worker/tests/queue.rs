@@ -70,6 +70,38 @@ async fn a_job_that_kills_every_worker_fails_in_the_end() {
     assert_eq!(jobs.events().await, ["job.submitted", "job.failed"]);
 }
 
+/// No encoded message begins with a tag of nought.
+const NO_MESSAGE: [u8; 3] = [0, 0, 0];
+
+async fn a_row_that_cannot_be_read_becomes_a_dead_letter_and_its_lane_goes_on() {
+    let jobs = Fixture::open().await;
+    let once = Submit { max_attempts: 1, ..Submit::new("silent") };
+    jobs.queue.submit(once, 0).await.unwrap();
+    jobs.claim(0).await.unwrap();
+    for name in ["params", "attempts", "sound"] {
+        jobs.queue.submit(Submit::new(name), 0).await.unwrap();
+    }
+    jobs.change("UPDATE jobs SET params = $1 WHERE type IN ('params', 'silent')", NO_MESSAGE.to_vec()).await;
+    jobs.change("UPDATE jobs SET max_attempts = -1 WHERE type = 'attempts' AND params <> $1", NO_MESSAGE.to_vec()).await;
+    let later = DAY_MS;
+    let claims = jobs.queue.claim("w", 9, 0, LEASE, later).await.unwrap();
+    assert_eq!(claims.iter().map(|claim| claim.job_type.as_str()).collect::<Vec<_>>(), ["sound"]);
+    assert_eq!(jobs.queue.held_by("w").await.unwrap().len(), 1, "nothing else is held");
+    let mut dead: Vec<_> = jobs.all(Some(State::Failed)).await.into_iter().map(|job| (job.job_type, job.message)).collect();
+    dead.sort();
+    let expected = [
+        ("attempts", "what is stored of the job can't be read: its number of attempts is out of range"),
+        ("params", "what is stored of the job can't be read: its parameters are no streamgate.worker.v1.JobParams"),
+        ("silent", "the worker went silent in every attempt"),
+    ];
+    assert_eq!(dead, expected.map(|(job_type, message)| (job_type.to_owned(), message.to_owned())));
+    assert_eq!(jobs.events().await.iter().filter(|name| *name == "job.failed").count(), 3);
+    // Tried again as it is, it comes to the same end.
+    assert_eq!(jobs.queue.retry_all_dead("params", later).await.unwrap(), (1, false));
+    assert_eq!(jobs.claim(later).await, None);
+    assert_eq!(jobs.all(Some(State::Failed)).await.len(), 3);
+}
+
 async fn a_released_attempt_does_not_count_and_a_retry_waits() {
     let jobs = Fixture::open().await;
     jobs.queue.submit(submit("count", "a", 0), 0).await.unwrap();
@@ -383,6 +415,7 @@ streamgate_testkit::on_both_engines! {
     a_job_runs_when_its_time_has_come_and_once,
     a_silent_worker_loses_its_job_and_can_no_longer_end_it,
     a_job_that_kills_every_worker_fails_in_the_end,
+    a_row_that_cannot_be_read_becomes_a_dead_letter_and_its_lane_goes_on,
     a_released_attempt_does_not_count_and_a_retry_waits,
     the_same_request_queues_one_job_and_another_body_is_refused,
     a_unique_key_is_held_until_its_job_has_ended,

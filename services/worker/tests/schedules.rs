@@ -57,6 +57,22 @@ async fn a_schedule_fires_once_for_each_time_whichever_worker_looks() {
 }
 
 #[tokio::test]
+async fn a_schedule_that_cannot_be_read_is_paused_and_holds_up_no_other() {
+    let jobs = Fixture::open().await;
+    let schedules = Schedules::new(jobs.queue.clone(), Registry::default());
+    let cron = Cron::parse("0 * * * *", "").unwrap();
+    for name in ["a", "b"] {
+        schedules.put(CronSchedule { name: name.into(), ..hourly(CatchUp::Once, false) }, &cron, 10).await.unwrap();
+    }
+    // No encoded message begins with a tag of nought.
+    jobs.change("UPDATE cron_schedules SET params = $1 WHERE name = 'a'", vec![0, 0, 0]).await;
+    fire_all(&schedules, HOUR_MS).await;
+    assert_eq!(jobs.all(None).await.len(), 1);
+    let listed = schedules.list(0, "").await.unwrap().schedules;
+    assert_eq!(listed.iter().map(|schedule| schedule.paused).collect::<Vec<_>>(), [true, false], "an operator sees which");
+}
+
+#[tokio::test]
 async fn missed_times_are_made_good_as_the_schedule_says() {
     for (catch_up, no_overlap, queued) in
         [(CatchUp::Skip, false, 0), (CatchUp::Once, false, 1), (CatchUp::All, false, 5), (CatchUp::All, true, 1)]

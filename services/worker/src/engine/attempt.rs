@@ -5,11 +5,12 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use streamgate_client::context::caused_by;
 use streamgate_proto::streamgate::worker::v1::job_params::Kind;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::queue::Claim;
+use super::{Origin, queue::Claim};
 use crate::jobs::{JobError, JobType};
 
 /// How an attempt came to an end.
@@ -27,6 +28,7 @@ pub(super) enum Outcome {
 pub(super) struct Finished {
     pub claim: Claim,
     pub outcome: Outcome,
+    pub origin: Origin,
 }
 
 /// What a job's code is given.
@@ -95,12 +97,19 @@ impl Attempt {
         self.progress.changed.load(Ordering::Relaxed)
     }
 
-    /// Works until the work is done, or must not go on.
+    /// Works until the work is done, or must not go on, in the trace of the request that asked for it.
     pub(super) async fn run(self, job_type: Option<Arc<dyn JobType>>) -> Finished {
         let claim = Claim::clone(&self.claim);
+        let work = async { (self.work(job_type).await, Origin::current()) };
+        let (outcome, origin) = caused_by(&claim.trace_parent, &claim.job_id, &claim.job_type, work).await;
+        Finished { claim, outcome, origin }
+    }
+
+    async fn work(&self, job_type: Option<Arc<dyn JobType>>) -> Outcome {
+        let claim = &self.claim;
         let Some(job_type) = job_type else {
             let why = format!("this worker knows no job type {:?}", claim.job_type);
-            return Finished { claim, outcome: Outcome::Done(Err(JobError::Hopeless(why))) };
+            return Outcome::Done(Err(JobError::Hopeless(why)));
         };
         let work = Work {
             job_id: claim.job_id.clone(),
@@ -111,15 +120,15 @@ impl Attempt {
         };
         // In a task of its own, so that a panic ends the attempt and not the worker.
         let mut doing = JoinSet::new();
-        doing.spawn(async move { job_type.run(&work).await });
-        let outcome = tokio::select! {
+        let origin = Origin::current();
+        doing.spawn(async move { origin.scope(job_type.run(&work)).await });
+        tokio::select! {
             ended = doing.join_next() => match ended {
                 Some(Ok(result)) => Outcome::Done(result),
                 _ => Outcome::Done(Err(JobError::Retry("the attempt broke off".to_owned()))),
             },
             () = self.lost.cancelled() => Outcome::Lost,
             () = self.cut_short.cancelled() => Outcome::Stopped,
-        };
-        Finished { claim, outcome }
+        }
     }
 }

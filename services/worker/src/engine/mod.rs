@@ -3,6 +3,7 @@
 mod attempt;
 mod backoff;
 pub mod cron;
+mod origin;
 mod queue;
 mod rows;
 mod runner;
@@ -11,6 +12,7 @@ mod schedules;
 
 pub use attempt::Work;
 pub use backoff::{MAX_ATTEMPTS, backoff};
+pub use origin::Origin;
 pub use queue::{CLAIM_QUERIES, Claim, End, Ended, Filter, JobPage, Queue, Submit};
 pub use rows::{Job, Lane, Priority, State};
 pub use runner::Runner;

@@ -174,9 +174,10 @@ impl TryFrom<JobRow> for Job {
         Ok(Self {
             state: State::of_number(row.state).ok_or_else(corrupt)?,
             priority: Priority::of_number(row.priority).ok_or_else(corrupt)?,
-            params: decode_params(&row.params).ok_or_else(corrupt)?,
-            attempts: u32::try_from(row.attempts).map_err(|_| corrupt())?,
-            max_attempts: u32::try_from(row.max_attempts).map_err(|_| corrupt())?,
+            // A dead letter whose row is damaged is shown all the same: its message says what is wrong.
+            params: decode_params(&row.params).flatten(),
+            attempts: u32::try_from(row.attempts).unwrap_or(0),
+            max_attempts: u32::try_from(row.max_attempts).unwrap_or(0),
             progress: shown(row.progress),
             job_id: row.job_id,
             job_type: row.job_type,

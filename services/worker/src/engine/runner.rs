@@ -5,6 +5,7 @@ use std::{mem, sync::Arc, time::Duration};
 use streamgate_core::time::{UnixMillis, now_ms};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::{
     attempt::{Attempt, Finished, Outcome},
@@ -124,10 +125,11 @@ impl Shift {
             let counted = self.runner.metrics.running_one();
             let job_type = self.runner.registry.get(&attempt.claim().job_type);
             let running = attempt.clone().run(job_type);
-            self.running.spawn(async move {
+            let running = async move {
                 let _counted = counted;
                 running.await
-            });
+            };
+            self.running.spawn(running.in_current_span());
             self.held.push(attempt);
         }
         if self.room() == 0 {
@@ -204,7 +206,7 @@ impl Shift {
 
     /// What is written of an attempt; nothing when the claim was lost.
     fn end_of(&self, finished: Finished) -> Option<Ended> {
-        let Finished { claim, outcome } = finished;
+        let Finished { claim, outcome, origin } = finished;
         let job_type = self.runner.registry.get(&claim.job_type);
         let announced = job_type.as_ref().is_none_or(|job_type| job_type.is_announced());
         let end = match outcome {
@@ -221,8 +223,8 @@ impl Shift {
                 End::Retry { message, run_ms: after(wait) }
             }
         };
-        log(&claim.job_id, &claim.job_type, claim.attempt, &end);
-        Some(Ended { claim, end, announced })
+        origin.within(|| log(&claim.job_id, &claim.job_type, claim.attempt, &end));
+        Some(Ended { claim, end, announced, origin })
     }
 
     /// Writes all ends in one change. When that fails they are kept and written later: their leases

@@ -78,15 +78,21 @@ macro_rules! select_schedules {
     };
 }
 
-impl TryFrom<Row> for CronSchedule {
-    type Error = Error;
+impl Row {
+    /// Whether all of it is what was written.
+    fn is_sound(&self) -> bool {
+        let is_known = CatchUp::of_number(self.catch_up).is_some() && Priority::of_number(self.priority).is_some();
+        is_known && decode_params(&self.params).is_some()
+    }
+}
 
-    fn try_from(row: Row) -> Result<Self, Error> {
-        let corrupt = || Error::CorruptSchedule(row.name.clone());
-        Ok(Self {
-            catch_up: CatchUp::of_number(row.catch_up).ok_or_else(corrupt)?,
-            priority: Priority::of_number(row.priority).ok_or_else(corrupt)?,
-            params: decode_params(&row.params).ok_or_else(corrupt)?,
+/// What can't be read is shown as if it were not there: such a schedule is paused.
+impl From<Row> for CronSchedule {
+    fn from(row: Row) -> Self {
+        Self {
+            catch_up: CatchUp::of_number(row.catch_up).unwrap_or_default(),
+            priority: Priority::of_number(row.priority).unwrap_or_default(),
+            params: decode_params(&row.params).flatten(),
             name: row.name,
             cron: row.cron,
             time_zone: row.time_zone,
@@ -95,7 +101,7 @@ impl TryFrom<Row> for CronSchedule {
             no_overlap: row.no_overlap != 0,
             next_ms: row.next_ms,
             last_ms: row.last_ms,
-        })
+        }
     }
 }
 
@@ -183,7 +189,7 @@ impl Schedules {
             .bind(i64::from(page.size) + 1)
             .fetch_all(self.queue.database().pool())
             .await?;
-        let schedules = rows.into_iter().map(CronSchedule::try_from).collect::<Result<Vec<_>, _>>()?;
+        let schedules = rows.into_iter().map(CronSchedule::from).collect();
         let (schedules, next_page_token) = page.cut(schedules, |schedule| schedule.name.clone(), LIST);
         Ok(SchedulePage { schedules, next_page_token })
     }
@@ -199,8 +205,10 @@ impl Schedules {
                 .bind(now)
                 .fetch_optional(&mut *tx)
                 .await?;
-        let Some(schedule) = row.map(CronSchedule::try_from).transpose()? else { return Ok(false) };
-        match Cron::parse(&schedule.cron, &schedule.time_zone).and_then(|cron| Ok((cron.after(now)?, cron))) {
+        let Some(row) = row else { return Ok(false) };
+        let (is_sound, schedule) = (row.is_sound(), CronSchedule::from(row));
+        let cron = Cron::parse(&schedule.cron, &schedule.time_zone).and_then(|cron| Ok((cron.after(now)?, cron)));
+        match cron.map_err(Error::from).and_then(|cron| if is_sound { Ok(cron) } else { Err(corrupt(&schedule)) }) {
             Ok((next_ms, cron)) => {
                 let times = cron.due(schedule.catch_up, schedule.next_ms, now);
                 for _ in &times {
@@ -208,7 +216,7 @@ impl Schedules {
                 }
                 advance(&mut tx, &schedule.name, next_ms, times.last().copied().or(schedule.last_ms)).await?;
             }
-            // A zone that a newer database of zones has no more: it must not hold up the others.
+            // A zone that a newer database of zones has no more, or a damaged row: it must not hold up the others.
             Err(error) => {
                 tracing::error!(schedule = schedule.name, %error, "a schedule was paused, since it can't be read any more");
                 sqlx::query("UPDATE cron_schedules SET paused = 1 WHERE name = $1")
@@ -230,6 +238,10 @@ impl Schedules {
         let next = sqlx::query_scalar("SELECT min(next_ms) FROM cron_schedules WHERE paused = 0");
         Ok(next.fetch_one(self.queue.database().pool()).await?)
     }
+}
+
+fn corrupt(schedule: &CronSchedule) -> Error {
+    Error::CorruptSchedule(schedule.name.clone())
 }
 
 async fn advance(tx: &mut Transaction, name: &str, next_ms: UnixMillis, last_ms: Option<UnixMillis>) -> Result<(), Error> {

@@ -13,11 +13,12 @@ use std::{
 
 use async_trait::async_trait;
 use streamgate_core::{Account, Caller, Identity, Role, ServiceName, ids::JobId};
+use streamgate_proto::streamgate::events::v1::Event;
 use streamgate_store::{Database, Outbox, PostgresServer};
 use streamgate_testkit::rows::OnServer;
 use streamgate_worker::{
     MIGRATIONS, Metrics,
-    engine::{Claim, End, Ended, Filter, Job, Queue, State, Work},
+    engine::{Claim, End, Ended, Filter, Job, Origin, Queue, State, Work},
     jobs::{JobError, JobType},
     webhooks::{
         Webhooks,
@@ -83,7 +84,8 @@ impl Fixture {
 
     /// Whether a claim still was the newest when its end was written.
     pub async fn settle(&self, claim: &Claim, end: End, now: i64) -> bool {
-        self.queue.settle(&[Ended { claim: claim.clone(), end, announced: true }], now).await.unwrap()[0]
+        self.queue.settle(&[Ended { claim: claim.clone(), end, announced: true, origin: Origin::current() }], now).await.unwrap()
+            [0]
     }
 
     pub async fn finish(&self, claim: &Claim, now: i64) -> bool {
@@ -101,11 +103,23 @@ impl Fixture {
 
     /// Types of the events that wait to be told, in order.
     pub async fn events(&self) -> Vec<String> {
+        let events = self.told().await.into_iter();
+        events.map(|event| streamgate_core::events::event_type(&event.payload.unwrap()).to_owned()).collect()
+    }
+
+    /// The events that wait to be told, in order.
+    pub async fn told(&self) -> Vec<Event> {
         use prost::Message as _;
         let bodies: Vec<Vec<u8>> =
             sqlx::query_scalar("SELECT body FROM outbox_events ORDER BY seq").fetch_all(self.db.pool()).await.unwrap();
-        let events = bodies.iter().map(|body| streamgate_proto::streamgate::events::v1::Event::decode(body.as_slice()).unwrap());
-        events.map(|event| streamgate_core::events::event_type(&event.payload.unwrap()).to_owned()).collect()
+        bodies.iter().map(|body| Event::decode(body.as_slice()).unwrap()).collect()
+    }
+
+    /// Changes rows behind the service's back.
+    pub async fn change(&self, statement: &'static str, value: Vec<u8>) {
+        let mut tx = self.db.begin().await.unwrap();
+        sqlx::query(statement).bind(value).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
     }
 }
 

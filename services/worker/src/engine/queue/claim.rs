@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, FromRow};
+use sqlx::{AssertSqlSafe, FromRow, Row as _, any::AnyRow};
 use streamgate_core::time::UnixMillis;
 use streamgate_proto::streamgate::worker::v1::job_params::Kind;
 use streamgate_store::{DatabaseKind, Transaction};
 
-use super::{Queue, millis};
+use super::{Queue, millis, settle::Lost};
 use crate::{
     Error,
     engine::rows::{Lane, Priority, decode_params, stored},
@@ -30,6 +30,8 @@ pub struct Claim {
     pub params: Option<Kind>,
     /// The account that asked for it.
     pub owner: String,
+    /// The place in a trace of the request that asked; empty when nobody did.
+    pub trace_parent: String,
     /// When it was claimed.
     pub since_ms: UnixMillis,
 }
@@ -67,7 +69,7 @@ const BY_AGE: &str = pick!("jobs_waiting", "state = 1 AND run_ms <= $1", "run_ms
 const ORPHANS: &str = pick!("jobs_leases", "state = 2 AND lease_ms <= $1 AND attempts < max_attempts", "lease_ms");
 const PEEK: &str = "SELECT CAST(1 AS BIGINT) WHERE EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_waiting WHERE state = 1 AND lane = $2 AND run_ms <= $1) \
     OR EXISTS (SELECT 1 FROM jobs INDEXED BY jobs_leases WHERE state = 2 AND lane = $2 AND lease_ms <= $1)";
-const EXHAUSTED: &str = "SELECT job_id FROM jobs INDEXED BY jobs_leases WHERE state = 2 AND lane = $2 AND lease_ms <= $1 AND attempts >= max_attempts LIMIT 100";
+const EXHAUSTED: &str = "SELECT job_id, fence FROM jobs INDEXED BY jobs_leases WHERE state = 2 AND lane = $2 AND lease_ms <= $1 AND attempts >= max_attempts LIMIT 100";
 
 /// The queries that each claim makes, for the test that looks at their plans.
 pub const CLAIM_QUERIES: [&str; 4] = [BY_PRIORITY, BY_AGE, ORPHANS, EXHAUSTED];
@@ -85,6 +87,15 @@ struct Taken {
     fence: i64,
     params: Vec<u8>,
     owner: String,
+    trace_parent: String,
+}
+
+/// What one order has taken.
+#[derive(Debug, Default)]
+struct Haul {
+    claims: Vec<Claim>,
+    /// Nobody can work at them.
+    unreadable: Vec<Lost>,
 }
 
 impl Queue {
@@ -142,16 +153,35 @@ impl Queue {
 
     async fn take(&self, orders: impl Iterator<Item = Order>, mut taking: Taking<'_>) -> Result<Vec<Claim>, Error> {
         let mut tx = self.db.begin_shared().await?;
-        let mut claims = Vec::new();
+        let mut haul = Haul::default();
         for order in orders {
             if taking.room > 0 {
                 let taken = taking.take(&mut tx, order).await?;
-                taking.room -= taken.len();
-                claims.extend(taken);
+                taking.room -= taken.claims.len();
+                haul.claims.extend(taken.claims);
+                haul.unreadable.extend(taken.unreadable);
             }
         }
         tx.commit().await?;
-        Ok(claims)
+        self.bury_unreadable(haul.unreadable, taking.now).await;
+        Ok(haul.claims)
+    }
+
+    /// A row that can't be read must not hold up those beside it. The claims are written already, so trouble here is no
+    /// trouble of theirs.
+    async fn bury_unreadable(&self, unreadable: Vec<Lost>, now: UnixMillis) {
+        if unreadable.is_empty() {
+            return;
+        }
+        for lost in unreadable {
+            let job_id = lost.job_id.clone();
+            if let Err(error) = self.bury(lost, now).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(job_id, error, "the damaged row is looked at again when its lease ends");
+            }
+        }
+        // They took the places of others.
+        self.wake();
     }
 
     async fn is_any_due(&self, now: UnixMillis) -> Result<bool, Error> {
@@ -164,9 +194,10 @@ impl Queue {
     /// Gives up on jobs whose workers went silent as often as they may be tried.
     async fn bury_exhausted(&self, now: UnixMillis) -> Result<(), Error> {
         let query = for_engine(EXHAUSTED, self.db.kind());
-        let dead: Vec<String> = sqlx::query_scalar(query).bind(now).bind(self.lane as i64).fetch_all(self.db.pool()).await?;
-        for job_id in dead {
-            self.bury(&job_id, now).await?;
+        let dead: Vec<(String, i64)> = sqlx::query_as(query).bind(now).bind(self.lane as i64).fetch_all(self.db.pool()).await?;
+        for (job_id, fence) in dead {
+            let message = "the worker went silent in every attempt".to_owned();
+            self.bury(Lost { job_id, fence, leased_until: now, reason: "worker_lost", message }, now).await?;
         }
         Ok(())
     }
@@ -221,14 +252,14 @@ struct Taking<'a> {
 }
 
 impl Taking<'_> {
-    async fn take(&self, tx: &mut Transaction, order: Order) -> Result<Vec<Claim>, Error> {
+    async fn take(&self, tx: &mut Transaction, order: Order) -> Result<Haul, Error> {
         let (picked, priority) = match order {
             Order::Priority(priority) => (BY_PRIORITY, Some(priority)),
             Order::Age => (BY_AGE, None),
             Order::Orphans => (ORPHANS, None),
         };
         let query = take_query(picked, tx.kind());
-        let mut query = sqlx::query_as::<_, Taken>(query)
+        let mut query = sqlx::query(query)
             .bind(self.now)
             .bind(i64::try_from(self.room).unwrap_or(i64::MAX))
             .bind(self.now.saturating_add(millis(self.lease)))
@@ -237,23 +268,36 @@ impl Taking<'_> {
         if let Some(priority) = priority {
             query = query.bind(priority as i64);
         }
-        let taken = query.fetch_all(&mut **tx).await?;
-        taken.into_iter().map(|row| self.claim_of(row)).collect()
+        let mut haul = Haul::default();
+        for row in query.fetch_all(&mut **tx).await? {
+            match claim_of(&row, self.now) {
+                Ok(claim) => haul.claims.push(claim),
+                Err(why) => {
+                    let message = format!("what is stored of the job can't be read: {why}");
+                    let (job_id, fence) = (row.try_get("job_id")?, row.try_get("fence")?);
+                    haul.unreadable.push(Lost { job_id, fence, leased_until: i64::MAX, reason: "row_unreadable", message });
+                }
+            }
+        }
+        Ok(haul)
     }
+}
 
-    fn claim_of(&self, row: Taken) -> Result<Claim, Error> {
-        let corrupt = || Error::CorruptRow(row.job_id.clone());
-        Ok(Claim {
-            attempt: u32::try_from(row.attempts).map_err(|_| corrupt())?,
-            max_attempts: u32::try_from(row.max_attempts).map_err(|_| corrupt())?,
-            params: decode_params(&row.params).ok_or_else(corrupt)?,
-            job_id: row.job_id,
-            job_type: row.job_type,
-            fence: row.fence,
-            owner: row.owner,
-            since_ms: self.now,
-        })
-    }
+/// The claim that a row has become, or what is wrong with the row.
+fn claim_of(row: &AnyRow, now: UnixMillis) -> Result<Claim, String> {
+    const ATTEMPTS: &str = "its number of attempts is out of range";
+    let row = Taken::from_row(row).map_err(|error| error.to_string())?;
+    Ok(Claim {
+        attempt: u32::try_from(row.attempts).map_err(|_| ATTEMPTS)?,
+        max_attempts: u32::try_from(row.max_attempts).map_err(|_| ATTEMPTS)?,
+        params: decode_params(&row.params).ok_or("its parameters are no streamgate.worker.v1.JobParams")?,
+        job_id: row.job_id,
+        job_type: row.job_type,
+        fence: row.fence,
+        owner: row.owner,
+        trace_parent: row.trace_parent,
+        since_ms: now,
+    })
 }
 
 /// An update of the jobs that `picked` selects. On PostgreSQL, jobs that another worker is just taking are passed over.
@@ -265,7 +309,7 @@ fn take_query(picked: &str, kind: DatabaseKind) -> AssertSqlSafe<String> {
     };
     AssertSqlSafe(format!(
         "UPDATE jobs SET state = 2, attempts = attempts + 1, fence = fence + 1, run_ms = $1, lease_ms = $3, worker = $4, progress = 0 \
-         WHERE job_id {which} RETURNING job_id, type, attempts, max_attempts, fence, params, owner"
+         WHERE job_id {which} RETURNING job_id, type, attempts, max_attempts, fence, params, owner, trace_parent"
     ))
 }
 

@@ -8,14 +8,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use streamgate_client::RequestContext;
 use streamgate_core::{ErrorKind, time::UnixMillis};
 use streamgate_store::Transaction;
 use tokio::sync::{Mutex as Turn, oneshot};
-use tracing::Instrument as _;
 
 use super::{Queue, Submit};
-use crate::{Error, engine::rows::Job};
+use crate::{
+    Error,
+    engine::{Origin, rows::Job},
+};
 
 /// Jobs of one change: what they wait for is shared, and it must not become long.
 const MAX_TOGETHER: usize = 64;
@@ -30,9 +31,7 @@ type Answer = oneshot::Sender<Result<Job, Error>>;
 struct Waiting {
     submit: Submit,
     now: UnixMillis,
-    /// Where it comes from, so that what it causes is told in its own trace.
-    request: Option<RequestContext>,
-    span: tracing::Span,
+    origin: Origin,
     answer: Answer,
 }
 
@@ -86,8 +85,7 @@ impl Queue {
     /// When the request id was used for something else, or too many wait already.
     pub async fn submit(&self, submit: Submit, now: UnixMillis) -> Result<Job, Error> {
         let (answer, mut answered) = oneshot::channel();
-        let (request, span) = (RequestContext::current(), tracing::Span::current());
-        self.desk.join(Waiting { submit, now, request, span, answer })?;
+        self.desk.join(Waiting { submit, now, origin: Origin::current(), answer })?;
         loop {
             let queue = self.clone();
             // A task of its own: a caller that goes away must not take the others' change with it.
@@ -154,10 +152,6 @@ impl Queue {
     }
 
     async fn submit_for(&self, tx: &mut Transaction, one: &Waiting) -> Result<Job, Error> {
-        let submitting = self.submit_in(tx, one.submit.clone(), one.now).instrument(one.span.clone());
-        match one.request.clone() {
-            Some(request) => request.scope(submitting).await,
-            None => submitting.await,
-        }
+        one.origin.scope(self.submit_in(tx, one.submit.clone(), one.now)).await
     }
 }

@@ -1,11 +1,16 @@
 //! How claimed jobs end, or come back.
 
+use sqlx::FromRow;
+use streamgate_client::context::caused_by;
 use streamgate_core::time::UnixMillis;
 use streamgate_proto::streamgate::events::v1::{JobCompleted, JobFailed, event::Payload};
 use streamgate_store::Transaction;
 
-use super::{Claim, Queue, find};
-use crate::{Error, engine::rows::State};
+use super::{Claim, Queue};
+use crate::{
+    Error,
+    engine::{Origin, rows::State},
+};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Jobs that succeeded or were called off are shown for this long, unless they name another time.
@@ -44,7 +49,7 @@ pub enum End {
 }
 
 /// A claim that has ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Ended {
     /// Which.
     pub claim: Claim,
@@ -52,6 +57,30 @@ pub struct Ended {
     pub end: End,
     /// Others are told of it.
     pub announced: bool,
+    /// In whose trace.
+    pub origin: Origin,
+}
+
+/// A job that is given up without an attempt that could say so.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) job_id: String,
+    pub(super) fence: i64,
+    /// It is left alone if its lease lasts for longer: then its worker was only silent for a while.
+    pub(super) leased_until: UnixMillis,
+    /// Stable, such as `worker_lost`.
+    pub(super) reason: &'static str,
+    /// A sentence for an operator.
+    pub(super) message: String,
+}
+
+#[derive(FromRow)]
+struct Buried {
+    #[sqlx(rename = "type")]
+    job_type: String,
+    owner: String,
+    attempts: i64,
+    trace_parent: String,
 }
 
 struct Written<'a> {
@@ -79,7 +108,7 @@ impl Queue {
         for one in ended {
             let is_ours = settle_one(&mut tx, &one.claim, &one.end, now).await?;
             if is_ours && one.announced {
-                self.tell(&mut tx, one, now).await?;
+                one.origin.scope(self.tell(&mut tx, one, now)).await?;
             }
             ours.push(is_ours);
         }
@@ -109,32 +138,33 @@ impl Queue {
         Ok(())
     }
 
-    /// Fails a job whose workers went silent in every attempt.
-    pub(super) async fn bury(&self, job_id: &str, now: UnixMillis) -> Result<(), Error> {
+    /// Fails a job that nobody works at any more: a dead letter, and told as one.
+    pub(super) async fn bury(&self, lost: Lost, now: UnixMillis) -> Result<(), Error> {
+        let Lost { job_id, fence, leased_until, reason, message } = lost;
         let mut tx = self.db.begin().await?;
-        let buried = sqlx::query(
-            "UPDATE jobs SET state = 4, fence = fence + 1, end_ms = $2, lease_ms = 0, message = 'the worker went silent in every attempt', \
+        let buried: Option<Buried> = sqlx::query_as(
+            "UPDATE jobs SET state = 4, fence = fence + 1, end_ms = $2, lease_ms = 0, message = $4, \
              expire_ms = $2 + CASE WHEN keep_ms = 0 THEN $3 ELSE keep_ms END \
-             WHERE job_id = $1 AND state = 2 AND lease_ms <= $2 AND attempts >= max_attempts",
+             WHERE job_id = $1 AND fence = $5 AND state = 2 AND lease_ms <= $6 RETURNING type, owner, attempts, trace_parent",
         )
-        .bind(job_id)
+        .bind(&job_id)
         .bind(now)
         .bind(KEEP_FAILED_MS)
-        .execute(&mut *tx)
+        .bind(cut(&message))
+        .bind(fence)
+        .bind(leased_until)
+        .fetch_optional(&mut *tx)
         .await?;
-        if buried.rows_affected() == 1 {
-            let job = find(&mut tx, job_id).await?;
-            tracing::warn!(job_id, job_type = job.job_type, "a job failed: its worker went silent in every attempt");
-            let told = JobFailed {
-                job_id: job.job_id,
-                job_type: job.job_type,
-                owner: job.owner,
-                attempts: job.attempts,
-                reason: "worker_lost".to_owned(),
-                detail: job.message,
-            };
-            self.outbox.add(&mut tx, job_id, Payload::JobFailed(told)).await?;
-        }
+        let Some(Buried { job_type, owner, attempts, trace_parent }) = buried else { return Ok(()) };
+        caused_by(&trace_parent, &job_id, &job_type, async {
+            tracing::warn!(job_id, job_type, reason, message, "a job failed");
+            let attempts = u32::try_from(attempts).unwrap_or(0);
+            let (subject, reason) = (job_id.clone(), reason.to_owned());
+            let told =
+                JobFailed { job_id: subject.clone(), job_type: job_type.clone(), owner, attempts, reason, detail: message };
+            self.outbox.add(&mut tx, &subject, Payload::JobFailed(told)).await
+        })
+        .await?;
         Ok(tx.commit().await?)
     }
 }

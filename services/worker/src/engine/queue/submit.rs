@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use sqlx::AnyConnection;
+use streamgate_client::context::current_traceparent;
 use streamgate_core::{ids::JobId, time::UnixMillis};
 use streamgate_proto::streamgate::{
     events::v1::{JobSubmitted, event::Payload},
@@ -100,8 +101,8 @@ impl Queue {
         }
         let id = JobId::new();
         let row: JobRow = sqlx::query_as(concat!(
-            "INSERT INTO jobs (job_id, type, max_attempts, request_id, request_body, create_ms, run_ms, priority, unique_key, params, owner, keep_ms, lane) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) RETURNING ",
+            "INSERT INTO jobs (job_id, type, max_attempts, request_id, request_body, create_ms, run_ms, priority, unique_key, params, owner, keep_ms, lane, \
+             trace_parent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING ",
             job_columns!()
         ))
         .bind(id.as_str())
@@ -117,6 +118,7 @@ impl Queue {
         .bind(&submit.owner)
         .bind(millis(submit.keep))
         .bind(submit.lane as i64)
+        .bind(current_traceparent())
         .fetch_one(&mut **tx)
         .await?;
         if submit.announced {

@@ -1,0 +1,2 @@
+-- The place in a trace of the request that asked, as W3C writes it; empty when nobody did.
+ALTER TABLE jobs ADD COLUMN trace_parent TEXT COLLATE "C" NOT NULL DEFAULT '';
