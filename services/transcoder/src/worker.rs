@@ -12,8 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use streamgate_client::context::caused_by;
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::{Claim, Config, Engine, Error};
 
@@ -86,7 +88,7 @@ impl Worker {
             let told = work.notified();
             while running.len() < self.0.config.concurrency as usize && !stop.is_cancelled() {
                 let Some(claim) = self.0.engine.claim(&self.0.owner, self.0.config.lease()).await? else { break };
-                running.spawn(self.clone().run_one(claim, encoder.clone(), stop.clone()));
+                running.spawn(self.clone().run_one(claim, encoder.clone(), stop.clone()).in_current_span());
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -99,17 +101,21 @@ impl Worker {
         self.0.engine.forget_workers(&self.0.owner).await
     }
 
+    /// One attempt, in the trace of the request that asked for the job.
     async fn run_one(self, claim: Claim, encoder: PathBuf, stop: CancellationToken) {
         self.0.engine.metrics.running.inc();
-        let job_id = claim.job.job_id.clone();
-        match attempt::run(&self.0, &claim, &encoder, &stop).await {
-            Ok(()) => {}
-            Err(Error::LeaseLost(_)) => tracing::info!(job_id, "another worker has the job"),
-            Err(error) => {
-                tracing::error!(job_id, error = &error as &dyn std::error::Error, "a job could not be carried on; it waits");
-                self.put_off(&claim).await;
+        let job_id = &claim.job.job_id;
+        let attempt = async {
+            match attempt::run(&self.0, &claim, &encoder, &stop).await {
+                Ok(()) => {}
+                Err(Error::LeaseLost(_)) => tracing::info!(job_id, "another worker has the job"),
+                Err(error) => {
+                    tracing::error!(job_id, error = &error as &dyn std::error::Error, "a job could not be carried on; it waits");
+                    self.put_off(&claim).await;
+                }
             }
-        }
+        };
+        caused_by(&claim.job.trace_parent, job_id, "transcode", attempt).await;
         self.0.engine.metrics.running.dec();
     }
 
@@ -174,17 +180,18 @@ async fn check(encoder: &Path, registry: &Path) -> Result<(), String> {
 }
 
 /// Ends cancelled jobs that nobody runs, deletes media that nobody plays any more, and measures the queue, until `stop`.
+/// What fails leaves the others their turn.
 ///
 /// # Errors
 /// The stores'.
 pub async fn sweep(engine: Engine, stop: CancellationToken) -> Result<(), Error> {
     while !stop.is_cancelled() {
-        engine.end_orphans().await?;
-        engine.purge().await?;
-        engine.purge_superseded().await?;
-        engine.forget_submissions().await?;
-        let oldest = engine.oldest_due().await?;
-        engine.metrics.oldest_queued.set(i64::try_from(oldest.as_secs()).unwrap_or(i64::MAX));
+        let oldest = engine.oldest_due().await.map(|oldest| {
+            engine.metrics.oldest_queued.set(i64::try_from(oldest.as_secs()).unwrap_or(i64::MAX));
+        });
+        let ended = engine.end_orphans().await;
+        let purged = engine.purge().await.and(engine.purge_superseded().await);
+        oldest.and(ended).and(purged).and(engine.forget_submissions().await)?;
         stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await;
     }
     Ok(())

@@ -7,6 +7,7 @@ mod rig;
 use std::time::{Duration, Instant};
 
 use rig::{Rig, caller, operator};
+use streamgate_client::context::caused_by;
 use streamgate_core::{ErrorKind, Failure};
 use streamgate_proto::streamgate::transcoder::v1::{
     CancelJobRequest, GetJobRequest, GetPresentationRequest, JobState, ListJobsRequest, MakePosterRequest, SubmitJobRequest,
@@ -165,6 +166,28 @@ async fn another_account_learns_nothing_of_a_job() {
     assert!(rig.handler.get_job(caller("owner", GetJobRequest::default())).await.is_err());
 }
 
+async fn what_a_job_tells_stays_in_the_trace_of_the_upload_that_caused_it() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let cause = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let part =
+        "attempt 1\nprobed v360\nrendition v360\nsegment v360 1\ncrash\nattempt 2\nrendition v360\nsegment v360 2\ndone 4000\n";
+    let mut rig = Rig::start(part).await;
+    let content = caused_by(&cause, "evt_1", "upload", rig.upload("owner")).await;
+    assert_eq!(rig.until(&content, JobState::Succeeded).await.attempts, 2);
+    // One that was to be stopped when its worker was gone is ended by nobody in particular.
+    rig.stop_worker().await;
+    let stopped = caused_by(&cause, "evt_2", "upload", rig.upload("owner")).await;
+    rig.engine.claim("gone", Duration::from_secs(60)).await.unwrap().unwrap();
+    rig.change("UPDATE jobs SET cancel_wanted = 1, lease_until_ms = 1 WHERE state = 'running'").await;
+    rig.engine.end_orphans().await.unwrap();
+    assert_eq!(rig.job(&stopped).await.state(), JobState::Cancelled);
+    let types = ["transcoding.started", "rendition.ready", "transcoding.completed", "transcoding.started", "transcoding.failed"];
+    assert_eq!(rig.events().await, types);
+    for event in rig.sent().await {
+        assert_eq!(event.trace_parent.split('-').nth(1), Some(TRACE), "{}", event.r#type);
+    }
+}
+
 async fn a_wrong_event_is_refused_for_good() {
     let rig = Rig::without_worker().await;
     let event = rig::uploaded("not a content id", "owner");
@@ -210,6 +233,7 @@ streamgate_testkit::on_both_engines! {
     jobs_are_run_in_order_and_a_waiting_one_knows_its_place,
     a_deleted_title_loses_its_job_and_its_media,
     another_account_learns_nothing_of_a_job,
+    what_a_job_tells_stays_in_the_trace_of_the_upload_that_caused_it,
     a_wrong_event_is_refused_for_good,
     the_real_encoder_makes_a_playable_ladder,
 }

@@ -227,6 +227,62 @@ async fn a_source_that_is_gone_ends_its_job_with_a_reason() {
     assert_eq!(reason(&rig.submit("owner", again(&content)).await.unwrap_err()), "source_gone");
 }
 
+async fn a_job_that_was_to_be_stopped_as_its_worker_gave_it_back_ends_all_the_same() {
+    let rig = Rig::without_worker().await;
+    let content = rig.upload("owner").await;
+    let claim = rig.engine.claim("worker", Duration::from_secs(60)).await.unwrap().unwrap();
+    let stop = CancelJobRequest { job_id: claim.job.job_id.clone() };
+    rig.handler.cancel_job(caller("owner", stop)).await.unwrap();
+    // It stops before it has heard of that.
+    rig.engine.give_back(&claim, Duration::ZERO, false).await.unwrap();
+    assert!(rig.engine.claim("other", Duration::from_secs(60)).await.unwrap().is_none());
+    rig.engine.end_orphans().await.unwrap();
+    assert_eq!(rig.job(&content).await.state(), JobState::Cancelled);
+    assert_eq!(rig.events().await, ["transcoding.started", "transcoding.failed"]);
+}
+
+async fn a_job_that_ends_its_workers_is_given_up_and_the_next_goes_on() {
+    const SILENCE: &str = "UPDATE jobs SET lease_until_ms = 1 WHERE state = 'running'";
+    let rig = Rig::without_worker().await;
+    let claim = async || rig.engine.claim("worker", Duration::from_secs(60)).await.unwrap().unwrap();
+    let (killer, next) = (rig.upload("owner").await, rig.upload("owner").await);
+    for _ in 0..9 {
+        assert_eq!(claim().await.job.content_id, killer);
+        rig.change("UPDATE jobs SET made_ms = made_ms + 1 WHERE state = 'running'").await;
+        rig.change(SILENCE).await;
+    }
+    for _ in 0..5 {
+        assert_eq!(claim().await.job.content_id, killer, "as long as something is made it goes on, and for a while after that");
+        rig.change(SILENCE).await;
+    }
+    assert_eq!(claim().await.job.content_id, next);
+    let ended = rig.job(&killer).await;
+    assert_eq!((ended.state(), ended.error_reason.as_str()), (JobState::Failed, "worker_lost"));
+    assert_eq!(rig.events().await, ["transcoding.started", "transcoding.failed", "transcoding.started"]);
+}
+
+async fn a_job_whose_settings_cannot_be_read_ends_with_a_reason() {
+    let mut rig = Rig::start(GOOD).await;
+    rig.stop_worker().await;
+    let content = rig.upload("owner").await;
+    rig.change("UPDATE jobs SET settings = '{'").await;
+    rig.start_worker();
+    let job = rig.until(&content, JobState::Failed).await;
+    assert_eq!((job.error_reason.as_str(), job.attempts), ("job_unreadable", 1));
+}
+
+async fn a_title_whose_media_cannot_be_deleted_holds_up_no_other() {
+    let rig = Rig::start(GOOD).await;
+    let content = rig.upload("owner").await;
+    rig.until(&content, JobState::Succeeded).await;
+    let path = rig.presentation(&content, 0).await.unwrap().video[0].track.clone().unwrap().segments[0].path.clone();
+    assert!(rig.media(&content, &path).await.is_some());
+    rig.change("INSERT INTO deleted_contents (content_id) VALUES ('../no-key')").await;
+    rig.delete(&content).await;
+    assert!(rig.engine.purge().await.is_err(), "it is told");
+    assert!(rig.media(&content, &path).await.is_none());
+}
+
 streamgate_testkit::on_both_engines! {
     rig:
     a_title_that_plays_goes_on_playing_until_its_next_version_is_whole,
@@ -243,4 +299,8 @@ streamgate_testkit::on_both_engines! {
     two_processes_never_claim_the_same_job,
     a_list_is_filtered_and_shows_nobody_the_jobs_of_others,
     a_source_that_is_gone_ends_its_job_with_a_reason,
+    a_job_that_was_to_be_stopped_as_its_worker_gave_it_back_ends_all_the_same,
+    a_job_that_ends_its_workers_is_given_up_and_the_next_goes_on,
+    a_job_whose_settings_cannot_be_read_ends_with_a_reason,
+    a_title_whose_media_cannot_be_deleted_holds_up_no_other,
 }

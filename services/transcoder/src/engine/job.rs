@@ -115,6 +115,8 @@ pub struct Job {
     pub attempts: u32,
     /// How often its child died without a word.
     pub crashes: u32,
+    /// Workers in a row that went silent before they had made anything.
+    pub silences: u32,
     /// Not to be begun before.
     pub not_before_ms: UnixMillis,
     /// Names of the tracks that will be made; empty until the source is probed.
@@ -145,6 +147,8 @@ pub struct Job {
     pub error_detail: String,
     /// Grows with every visible change.
     pub revision: i64,
+    /// The place in a trace of the request that asked for it; empty for jobs of old.
+    pub trace_parent: String,
     /// When it was queued.
     pub created_ms: UnixMillis,
     /// When it was first begun.

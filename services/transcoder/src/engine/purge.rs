@@ -20,14 +20,20 @@ impl Engine {
              (SELECT 1 FROM jobs j WHERE j.content_id = d.content_id AND j.state IN ('queued', 'running')) LIMIT $1",
         );
         let gone: Vec<String> = query.bind(MOST_AT_ONCE).fetch_all(self.db.pool()).await?;
+        let mut done = Ok(());
         for content in gone {
-            self.blobs.delete_prefix(&BlobKey::new(format!("media/{content}"))?).await?;
-            let mut tx = self.db.begin().await?;
-            sqlx::query("DELETE FROM jobs WHERE content_id = $1").bind(&content).execute(&mut *tx).await?;
-            sqlx::query("UPDATE deleted_contents SET pending = 0 WHERE content_id = $1").bind(&content).execute(&mut *tx).await?;
-            tx.commit().await?;
+            // One that can't be deleted holds up no other.
+            done = done.and(self.purge_content(&content).await);
         }
-        Ok(())
+        done
+    }
+
+    async fn purge_content(&self, content: &str) -> Result<(), Error> {
+        self.blobs.delete_prefix(&BlobKey::new(format!("media/{content}"))?).await?;
+        let mut tx = self.db.begin().await?;
+        sqlx::query("DELETE FROM jobs WHERE content_id = $1").bind(content).execute(&mut *tx).await?;
+        sqlx::query("UPDATE deleted_contents SET pending = 0 WHERE content_id = $1").bind(content).execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Deletes the media of versions that were superseded so long ago that no player is left that began with them.
@@ -41,21 +47,26 @@ impl Engine {
         );
         let before = now_ms() - self.limits.keep_superseded_ms;
         let old: Vec<(String, String)> = query.bind(before).bind(MOST_AT_ONCE).fetch_all(self.db.pool()).await?;
+        let mut done = Ok(());
         for (job_id, content_id) in &old {
-            // First nobody finds it any more, then it goes: a reader never meets a hole. The rows go last, so that a
-            // purge that broke off is done again.
-            let mut tx = self.db.begin().await?;
-            mark(&mut tx, job_id, 1).await?;
-            tx.commit().await?;
-            self.blobs.delete_prefix(&BlobKey::new(format!("media/{content_id}/{job_id}"))?).await?;
-            let mut tx = self.db.begin().await?;
-            for statement in ["DELETE FROM segments WHERE job_id = $1", "DELETE FROM renditions WHERE job_id = $1"] {
-                sqlx::query(statement).bind(job_id).execute(&mut *tx).await?;
-            }
-            mark(&mut tx, job_id, 2).await?;
-            tx.commit().await?;
+            done = done.and(self.purge_version(job_id, content_id).await);
         }
-        Ok(old.len())
+        done.map(|()| old.len())
+    }
+
+    async fn purge_version(&self, job_id: &str, content_id: &str) -> Result<(), Error> {
+        // First nobody finds it any more, then it goes: a reader never meets a hole. The rows go last, so that a
+        // purge that broke off is done again.
+        let mut tx = self.db.begin().await?;
+        mark(&mut tx, job_id, 1).await?;
+        tx.commit().await?;
+        self.blobs.delete_prefix(&BlobKey::new(format!("media/{content_id}/{job_id}"))?).await?;
+        let mut tx = self.db.begin().await?;
+        for statement in ["DELETE FROM segments WHERE job_id = $1", "DELETE FROM renditions WHERE job_id = $1"] {
+            sqlx::query(statement).bind(job_id).execute(&mut *tx).await?;
+        }
+        mark(&mut tx, job_id, 2).await?;
+        Ok(tx.commit().await?)
     }
 }
 

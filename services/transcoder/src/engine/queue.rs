@@ -3,12 +3,19 @@
 use std::time::Duration;
 
 use sqlx::Row as _;
+use streamgate_client::context::caused_by;
 use streamgate_core::time::{UnixMillis, now_ms};
 use streamgate_proto::streamgate::events::v1::{TranscodingCompleted, TranscodingFailed, TranscodingStarted, event::Payload};
 use streamgate_store::{DatabaseKind, Transaction};
 
 use super::{Engine, Job, State, rows};
 use crate::{Error, metrics::EndLabels};
+
+/// A job is given up when so many workers in a row went silent before they had made anything. What takes its worker along
+/// would otherwise be the first in line for each of the others, too.
+const MOST_SILENCES: u32 = 5;
+/// Reason of its failure.
+const WORKER_LOST: &str = "worker_lost";
 
 /// The right to run one job, until the lease ends.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,35 +53,44 @@ impl Engine {
     /// # Errors
     /// The database's.
     pub async fn claim(&self, owner: &str, lease: Duration) -> Result<Option<Claim>, Error> {
-        let now = now_ms();
-        let mut tx = self.db.begin().await?;
-        // A row that is being changed beside this, such as by a heartbeat, is not waited for.
-        let skip = match tx.kind() {
-            DatabaseKind::Postgres => "FOR UPDATE SKIP LOCKED",
-            DatabaseKind::Sqlite => "",
-        };
-        // SQLite takes an index of a part of the table only where that part's condition stands word for word.
-        let text = format!(
-            "UPDATE jobs SET state = 'running', fence = fence + 1, lease_owner = $1, lease_until_ms = $2, attempts = attempts + 1, \
-             started_ms = COALESCE(started_ms, $3), attempt_ms = $3, attempt_made_ms = made_ms \
-             WHERE seq = (SELECT seq FROM jobs WHERE state IN ('queued', 'running') AND cancel_wanted = 0 AND not_before_ms <= $3 AND \
-             (state = 'queued' OR (state = 'running' AND lease_until_ms < $3)) ORDER BY priority DESC, seq LIMIT 1 {skip}) RETURNING *"
-        );
-        let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(owner).bind(now + millis(lease)).bind(now);
-        let row = query.fetch_optional(&mut *tx).await?;
-        let Some(job) = row.as_ref().map(rows::read).transpose()? else { return Ok(None) };
-        if job.attempts == 1 {
-            let started = TranscodingStarted {
-                job_id: job.job_id.clone(),
-                content_id: job.content_id.clone(),
-                owner: job.owner.clone(),
-                attempt: job.attempts,
-                remake: job.remake,
-            };
-            self.outbox.add(&mut tx, &job.content_id, Payload::TranscodingStarted(started)).await?;
+        loop {
+            let mut tx = self.db.begin().await?;
+            let Some(job) = take(&mut tx, owner, lease).await? else { return Ok(None) };
+            let (cause, id) = (&job.trace_parent, &job.job_id);
+            // What may be the end of every worker must not be that of the queue: the next one in line is looked at.
+            let is_deadly = job.silences >= MOST_SILENCES;
+            if is_deadly {
+                caused_by(cause, id, "give up transcode", self.give_up(&mut tx, &job)).await?;
+            } else if job.attempts == 1 {
+                caused_by(cause, id, "begin transcode", self.tell_started(&mut tx, &job)).await?;
+            }
+            tx.commit().await?;
+            if !is_deadly {
+                return Ok(Some(Claim { job }));
+            }
+            self.count_end(State::Failed, WORKER_LOST);
         }
-        tx.commit().await?;
-        Ok(Some(Claim { job }))
+    }
+
+    async fn tell_started(&self, tx: &mut Transaction, job: &Job) -> Result<(), Error> {
+        let started = TranscodingStarted {
+            job_id: job.job_id.clone(),
+            content_id: job.content_id.clone(),
+            owner: job.owner.clone(),
+            attempt: job.attempts,
+            remake: job.remake,
+        };
+        self.outbox.add(tx, &job.content_id, Payload::TranscodingStarted(started)).await?;
+        Ok(())
+    }
+
+    /// Ends a job that has just been claimed, and that no worker has survived.
+    async fn give_up(&self, tx: &mut Transaction, job: &Job) -> Result<(), Error> {
+        let detail =
+            "every worker that began it was lost before anything was made; submit it again, or export it in another format";
+        tracing::error!(job_id = job.job_id, workers = job.silences, "a job was given up, since it may be what ends its workers");
+        end(tx, &job.job_id, Some(job.fence), State::Failed, WORKER_LOST, detail).await?;
+        self.tell_failed(tx, job, WORKER_LOST, detail).await
     }
 
     /// Renews the lease.
@@ -201,17 +217,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends jobs that are to be cancelled and whose worker went silent.
+    /// Ends jobs that are to be cancelled and that nobody runs: their worker went silent, or gave them back before it heard
+    /// of that.
     ///
     /// # Errors
     /// The database's.
     pub async fn end_orphans(&self) -> Result<(), Error> {
         let query = sqlx::query(
-            "SELECT * FROM jobs WHERE state IN ('queued', 'running') AND cancel_wanted = 1 AND state = 'running' AND lease_until_ms < $1",
+            "SELECT * FROM jobs WHERE state IN ('queued', 'running') AND cancel_wanted = 1 AND (state = 'queued' OR lease_until_ms < $1)",
         );
         let orphans = query.bind(now_ms()).fetch_all(self.db.pool()).await?;
         for job in orphans.iter().map(rows::read) {
-            match self.cancelled(&Claim { job: job? }).await {
+            let claim = Claim { job: job? };
+            let Job { trace_parent, job_id, .. } = &claim.job;
+            match caused_by(trace_parent, job_id, "cancel transcode", self.cancelled(&claim)).await {
                 Ok(()) | Err(Error::LeaseLost(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -235,6 +254,26 @@ impl Engine {
     fn count_end(&self, state: State, reason: &str) {
         self.metrics.ended.get_or_create(&EndLabels { state: state.as_str(), reason: reason.to_owned() }).inc();
     }
+}
+
+/// Claims the first job in line.
+async fn take(tx: &mut Transaction, owner: &str, lease: Duration) -> Result<Option<Job>, Error> {
+    let now = now_ms();
+    // A row that is being changed beside this, such as by a heartbeat, is not waited for.
+    let skip = match tx.kind() {
+        DatabaseKind::Postgres => "FOR UPDATE SKIP LOCKED",
+        DatabaseKind::Sqlite => "",
+    };
+    // SQLite takes an index of a part of the table only where that part's condition stands word for word.
+    let text = format!(
+        "UPDATE jobs SET state = 'running', fence = fence + 1, lease_owner = $1, lease_until_ms = $2, attempts = attempts + 1, \
+         silences = CASE WHEN state = 'running' AND made_ms <= attempt_made_ms THEN silences + 1 ELSE 0 END, \
+         started_ms = COALESCE(started_ms, $3), attempt_ms = $3, attempt_made_ms = made_ms \
+         WHERE seq = (SELECT seq FROM jobs WHERE state IN ('queued', 'running') AND cancel_wanted = 0 AND not_before_ms <= $3 AND \
+         (state = 'queued' OR (state = 'running' AND lease_until_ms < $3)) ORDER BY priority DESC, seq LIMIT 1 {skip}) RETURNING *"
+    );
+    let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(owner).bind(now + millis(lease)).bind(now);
+    query.fetch_optional(&mut **tx).await?.as_ref().map(rows::read).transpose()
 }
 
 /// Ends a job that has not ended; with a token, only as its holder.

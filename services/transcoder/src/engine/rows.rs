@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use sqlx::{Any, AnyPool, Executor, Row as _, any::AnyRow};
+use streamgate_client::context::current_traceparent;
 use streamgate_core::{ids::JobId, page::Page, time::UnixMillis};
 use streamgate_store::Transaction;
 
@@ -52,6 +53,7 @@ pub(super) fn read(row: &AnyRow) -> Result<Job, Error> {
         fence: row.try_get("fence")?,
         attempts: count(row, "attempts")?,
         crashes: count(row, "crashes")?,
+        silences: count(row, "silences")?,
         not_before_ms: row.try_get("not_before_ms")?,
         tracks: tracks.split_ascii_whitespace().map(str::to_owned).collect(),
         source_duration_ms: row.try_get("source_duration_ms")?,
@@ -67,6 +69,7 @@ pub(super) fn read(row: &AnyRow) -> Result<Job, Error> {
         error_reason: row.try_get("error_reason")?,
         error_detail: row.try_get("error_detail")?,
         revision: row.try_get("revision")?,
+        trace_parent: row.try_get("trace_parent")?,
         created_ms: row.try_get("created_ms")?,
         started_ms: row.try_get("started_ms")?,
         ended_ms: row.try_get("ended_ms")?,
@@ -126,7 +129,7 @@ pub(super) async fn ahead_of(pool: &AnyPool, job: &Job) -> Result<u32, Error> {
 pub(super) async fn insert(tx: &mut Transaction, new: &NewJob<'_>) -> Result<bool, Error> {
     let added = sqlx::query(
         "INSERT INTO jobs (job_id, content_id, owner, upload_id, source_key, source_bytes, profile, ladder, settings, priority, remake, \
-         state, created_ms, revision, version) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'queued', $12, \
+         state, created_ms, trace_parent, revision, version) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'queued', $12, $13, \
          1 + COALESCE((SELECT MAX(revision) FROM jobs WHERE content_id = $2), 0), \
          1 + COALESCE((SELECT MAX(version) FROM jobs WHERE content_id = $2), 0) \
          WHERE NOT EXISTS (SELECT 1 FROM deleted_contents WHERE content_id = $2)",
@@ -143,6 +146,7 @@ pub(super) async fn insert(tx: &mut Transaction, new: &NewJob<'_>) -> Result<boo
     .bind(new.priority.rank())
     .bind(i64::from(new.remake))
     .bind(new.now)
+    .bind(current_traceparent())
     .execute(&mut **tx)
     .await?;
     Ok(added.rows_affected() == 1)

@@ -9,6 +9,7 @@ use streamgate_media::encoder_protocol::Report;
 use streamgate_store::BlobKey;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::{
     Inner,
@@ -78,10 +79,11 @@ impl Attempt<'_> {
 
     async fn make(&self, encoder: &Path, scratch: &Path) -> Result<Verdict, Error> {
         let job = &self.claim.job;
-        let Some(settings) = self.inner.engine.profiles.kept(&job.settings) else {
-            return Err(Error::CorruptRow(job.job_id.clone()));
+        let kept = self.inner.engine.profiles.kept(&job.settings).zip(BlobKey::new(job.source_key.as_str()).ok());
+        let Some((settings, key)) = kept else {
+            tracing::error!(job_id = job.job_id, settings = %job.settings, source_key = job.source_key, "the row of a job is damaged");
+            return Ok(Verdict::refused("job_unreadable", "what is stored of the job can't be read; submit it again"));
         };
-        let key = BlobKey::new(job.source_key.as_str())?;
         let source = match files::materialise(self.inner.engine.blobs.as_ref(), &key, scratch).await {
             Ok(source) => source,
             Err(Error::Store(streamgate_store::Error::NotFound(_))) => {
@@ -91,7 +93,8 @@ impl Attempt<'_> {
         };
         let spec = self.inner.config.spec(settings, self.resume_from, job.poster_path.is_empty());
         let mut child = Child::start(encoder, &self.inner.registry, &source, &self.folder, Task::Encode(&spec))?;
-        self.follow(&mut child).await
+        let span = tracing::info_span!("encode", job_id = job.job_id, attempt = job.attempts, resume_from = self.resume_from);
+        self.follow(&mut child).instrument(span).await
     }
 
     /// Renews the lease until somebody wants the job to stop or has it.

@@ -306,10 +306,22 @@ impl Rig {
 
     /// Types of the events that were sent, without those of progress.
     pub async fn events(&self) -> Vec<&'static str> {
+        let types = self.sent().await.into_iter().map(|event| event_type(&event.payload.unwrap()));
+        types.filter(|kind| *kind != "transcoding.progressed").collect()
+    }
+
+    /// The events that were sent.
+    pub async fn sent(&self) -> Vec<Event> {
         let bodies: Vec<Vec<u8>> =
             sqlx::query_scalar("SELECT body FROM outbox_events ORDER BY seq").fetch_all(self.db.pool()).await.unwrap();
-        let types = bodies.iter().map(|body| event_type(&Event::decode(body.as_slice()).unwrap().payload.unwrap()));
-        types.filter(|kind| *kind != "transcoding.progressed").collect()
+        bodies.iter().map(|body| Event::decode(body.as_slice()).unwrap()).collect()
+    }
+
+    /// Changes rows behind the service's back.
+    pub async fn change(&self, statement: &'static str) {
+        let mut tx = self.db.begin().await.unwrap();
+        sqlx::query(statement).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
     }
 }
 
