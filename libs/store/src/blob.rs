@@ -8,7 +8,8 @@ use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 
 use crate::{error::Result, key::BlobKey};
 
-/// Bytes as they come. An error item says that the sender broke off.
+/// Bytes as they come. An error item of a body to store says that the sender broke off; one of a body
+/// that was read is for [`Error::reading`](crate::Error::reading), which tells why.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
 /// What is known of a stored blob.
@@ -77,10 +78,10 @@ pub fn bytes(body: Bytes) -> ByteStream {
 /// Gathers a body of at most `limit` bytes, for small things such as playlists.
 ///
 /// # Errors
-/// `OutOfRange` when it is larger, `Stream` when it breaks off.
+/// `OutOfRange` when it is larger, what [`Error::reading`](crate::Error::reading) says when it breaks off.
 pub async fn collect(mut body: ByteStream, limit: usize) -> Result<Bytes> {
     let mut all = BytesMut::new();
-    while let Some(chunk) = body.try_next().await.map_err(crate::Error::Stream)? {
+    while let Some(chunk) = body.try_next().await.map_err(crate::Error::reading)? {
         if all.len() + chunk.len() > limit {
             return Err(crate::Error::OutOfRange { size_bytes: limit as u64 });
         }

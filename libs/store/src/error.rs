@@ -40,6 +40,9 @@ pub enum Error {
     /// The sender's stream of bytes broke.
     #[error("the stream of bytes to store broke")]
     Stream(#[source] io::Error),
+    /// A stored body could not be read to its end, for a reason that may pass.
+    #[error("read a stored blob")]
+    Read(#[source] io::Error),
     /// No room is left.
     #[error("no room is left to store it")]
     Full,
@@ -84,6 +87,17 @@ impl Error {
         }
     }
 
+    /// Why a body that a store gave broke off: what the store said, or `Read`.
+    #[must_use]
+    pub fn reading(source: io::Error) -> Self {
+        source.downcast().unwrap_or_else(Self::Read)
+    }
+
+    /// Why a body to store broke off. One that comes from a store says what that store said.
+    pub(crate) fn sending(source: io::Error) -> Self {
+        source.downcast().unwrap_or_else(Self::Stream)
+    }
+
     /// The store is away, as `cause` says.
     pub(crate) fn unavailable(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Unavailable(Some(Box::new(cause)))
@@ -101,7 +115,7 @@ impl Error {
             Self::Busy(_) => ErrorKind::Aborted,
             Self::Stream(_) => ErrorKind::Cancelled,
             Self::Full => ErrorKind::StorageFull,
-            Self::ReadOnly | Self::Denied(_) | Self::Unavailable(_) => ErrorKind::Unavailable,
+            Self::ReadOnly | Self::Denied(_) | Self::Unavailable(_) | Self::Read(_) => ErrorKind::Unavailable,
             Self::Corrupt(_) | Self::Io { .. } | Self::Database(_) | Self::Migrate(_) => ErrorKind::Internal,
         }
     }
@@ -120,7 +134,7 @@ impl Error {
             Self::Stream(_) => "stream_broken",
             Self::Full => "storage_full",
             Self::ReadOnly => "storage_read_only",
-            Self::Denied(_) | Self::Unavailable(_) => "storage_unavailable",
+            Self::Denied(_) | Self::Unavailable(_) | Self::Read(_) => "storage_unavailable",
             Self::Corrupt(_) | Self::Io { .. } | Self::Database(_) | Self::Migrate(_) => "internal",
         }
     }
@@ -208,5 +222,20 @@ impl From<Error> for Failure {
     /// What a caller may see. Does not log: the service that answers does, once.
     fn from(error: Error) -> Self {
         Self::new(error.kind(), error.reason(), error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_comes_from_a_store_says_what_the_store_said() {
+        let said = || io::Error::other(Error::Corrupt("a piece is missing".to_owned()));
+        assert!(matches!(Error::reading(said()), Error::Corrupt(_)));
+        assert!(matches!(Error::sending(said()), Error::Corrupt(_)));
+        let broke = || io::Error::from(io::ErrorKind::ConnectionReset);
+        assert_eq!(Error::reading(broke()).kind(), ErrorKind::Unavailable);
+        assert_eq!(Error::sending(broke()).kind(), ErrorKind::Cancelled);
     }
 }

@@ -99,9 +99,8 @@ fn rest_of(file: File, left: u64) -> ByteStream {
             return Ok(None);
         }
         let length = left.min(READ_CHUNK_BYTES);
-        let (file, chunk) = spawn_blocking(move || read_chunk(&mut file, length).map(|chunk| (file, chunk)))
-            .await
-            .map_err(io::Error::other)??;
+        let read = move || read_chunk(&mut file, length).map(|chunk| (file, chunk)).map_err(|e| Error::io("read a blob", e));
+        let (file, chunk) = blocking(read).await.map_err(io::Error::other)?;
         Ok(Some((chunk, (file, left - length))))
     })
     .boxed()
@@ -113,7 +112,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 /// Hands a body to the writing thread, chunk by chunk. Ends early when that thread has given up.
 async fn hand_over(mut body: ByteStream, parts: mpsc::Sender<Part>) -> Result<()> {
-    while let Some(chunk) = body.try_next().await.map_err(Error::Stream)? {
+    while let Some(chunk) = body.try_next().await.map_err(Error::sending)? {
         if !chunk.is_empty() && parts.send(Part::Bytes(chunk)).await.is_err() {
             return Ok(());
         }

@@ -100,7 +100,7 @@ impl BlobStore for MemoryBlobs {
             return Err(taken());
         }
         let mut all = BytesMut::new();
-        while let Some(chunk) = body.try_next().await.map_err(Error::Stream)? {
+        while let Some(chunk) = body.try_next().await.map_err(Error::sending)? {
             all.extend_from_slice(&chunk);
         }
         let mut state = self.state();
@@ -138,7 +138,7 @@ impl BlobStore for MemoryBlobs {
     async fn append(&self, key: &BlobKey, offset: u64, mut body: ByteStream) -> Result<u64> {
         let _writing = Writing::begin(self, key, offset)?;
         let mut length = offset;
-        while let Some(chunk) = body.try_next().await.map_err(Error::Stream)? {
+        while let Some(chunk) = body.try_next().await.map_err(Error::sending)? {
             length += chunk.len() as u64;
             self.state().open.entry(key.clone()).or_default().extend_from_slice(&chunk);
         }

@@ -155,8 +155,8 @@ impl S3Blobs {
     }
 
     async fn read_piece(&self, key: &BlobKey, piece: &Piece) -> Result<ByteStream> {
-        let result = self.get(&piece_path(key, piece)?, None).await?;
-        result.map(body_of).ok_or_else(|| Error::Corrupt(format!("a piece of the blob {key} is missing")))
+        let path = piece_path(key, piece)?;
+        self.get(&path, None).await?.map(body_of).ok_or_else(|| missing(&path))
     }
 
     async fn write_piece(&self, key: &BlobKey, piece: &Piece, body: Vec<Bytes>) -> Result<()> {
@@ -206,7 +206,8 @@ impl S3Blobs {
                 // The whole of a piece is no range: see `read_object`.
                 let range = (part != (0..piece.size_bytes)).then_some(GetRange::Bounded(part));
                 let result = client.get_opts(&path, GetOptions { range, ..GetOptions::default() }).await;
-                result.map(body_of).map_err(std::io::Error::other)
+                let body = found(result).and_then(|found| found.ok_or_else(|| missing(&path)));
+                body.map(body_of).map_err(std::io::Error::other)
             }
         });
         Ok(bodies.try_flatten().boxed())
@@ -252,7 +253,7 @@ impl S3Blobs {
                     length += chunk.len();
                     pending.push(chunk);
                 }
-                Some(Err(broken)) => break Err(Error::Stream(broken)),
+                Some(Err(broken)) => break Err(Error::sending(broken)),
                 None => break self.put_last(key, &mut pieces, pending).await,
             }
         };
@@ -295,7 +296,7 @@ impl S3Blobs {
 impl BlobStore for S3Blobs {
     async fn put(&self, key: &BlobKey, mut body: ByteStream) -> Result<BlobInfo> {
         let (mut first, mut length) = (Vec::new(), 0);
-        while let Some(chunk) = body.try_next().await.map_err(Error::Stream)? {
+        while let Some(chunk) = body.try_next().await.map_err(Error::sending)? {
             length += chunk.len();
             first.push(chunk);
             if length >= WHOLE_BYTES {
@@ -362,7 +363,7 @@ impl BlobStore for S3Blobs {
         let mut writer = Writer::after(self, key, pieces, generation).await?;
         match writer.take(body).await? {
             Ended::Whole => Ok(writer.durable()),
-            Ended::BrokeOff(broken) => Err(Error::Stream(broken)),
+            Ended::BrokeOff(broken) => Err(Error::sending(broken)),
         }
     }
 
@@ -436,7 +437,11 @@ fn check_range(range: &Range<u64>, size_bytes: u64) -> Result<()> {
 }
 
 fn body_of(result: GetResult) -> ByteStream {
-    result.into_stream().map_err(std::io::Error::other).boxed()
+    result.into_stream().map_err(|error| std::io::Error::other(failed(error))).boxed()
+}
+
+fn missing(piece: &ObjectPath) -> Error {
+    Error::Corrupt(format!("the object {piece} is missing"))
 }
 
 /// An absent object is none.
