@@ -128,12 +128,13 @@ fn counters(ok: u32, broken: u32, slow: u32) -> String {
     )
 }
 
-async fn errors_latency_queues_disk_and_gas_each_raise_their_alert() {
+async fn errors_latency_queues_disk_audit_files_and_gas_each_raise_their_alert() {
     let rules = vec![
         rule(Kind::ErrorRate, 0.05),
         rule(Kind::Latency, 1.0),
         rule(Kind::QueueAge, 600.0),
         rule(Kind::Disk, 0.0),
+        rule(Kind::AuditFiles, 0.0),
         rule(Kind::GasPrice, 100.0),
     ];
     let rig = rig(rules).await;
@@ -144,8 +145,10 @@ async fn errors_latency_queues_disk_and_gas_each_raise_their_alert() {
     };
     read(counters(100, 0, 0), now - 10_000);
     read(counters(150, 10, 30), now);
-    let queue = streamgate_monitor::engine::parse("streamgate_worker_oldest_queued_seconds 700\n").samples;
-    rig.handler.seen.note_scrape(ServiceName::Worker, FIRST, queue, now);
+    let queue = "streamgate_worker_oldest_queued_seconds 700\nstreamgate_audit_unreadable_files 1\n";
+    rig.handler.seen.note_scrape(ServiceName::Worker, FIRST, streamgate_monitor::engine::parse(queue).samples, now);
+    let none = streamgate_monitor::engine::parse("streamgate_audit_unreadable_files 0\n").samples;
+    rig.handler.seen.note_scrape(ServiceName::Cache, FIRST, none, now);
     rig.fake.gas.lock().unwrap().insert(1, 120.0);
     let stop = streamgate_runtime::CancellationToken::new();
     tokio::spawn(rig.handler.system.clone().watch(rig.metrics.clone(), stop.clone()));
@@ -159,8 +162,14 @@ async fn errors_latency_queues_disk_and_gas_each_raise_their_alert() {
     let mut firing: Vec<(String, String)> =
         alerts(&rig, pb::AlertState::Firing).await.into_iter().map(|alert| (alert.rule, alert.target)).collect();
     firing.sort();
-    let expected =
-        [("disk", "data_dir"), ("error_rate", "auth"), ("gas_price", "eip155:1"), ("latency", "auth"), ("queue_age", "worker")];
+    let expected = [
+        ("audit_files", "worker"),
+        ("disk", "data_dir"),
+        ("error_rate", "auth"),
+        ("gas_price", "eip155:1"),
+        ("latency", "auth"),
+        ("queue_age", "worker"),
+    ];
     assert_eq!(firing, expected.map(|(rule, target)| (rule.to_owned(), target.to_owned())));
     stop.cancel();
 }
@@ -224,7 +233,7 @@ streamgate_testkit::on_both_engines! {
     an_alert_waits_fires_is_acknowledged_and_resolves_and_tells_of_it_once,
     a_short_trouble_leaves_no_alert,
     only_a_firing_alert_that_exists_can_be_acknowledged,
-    errors_latency_queues_disk_and_gas_each_raise_their_alert,
+    errors_latency_queues_disk_audit_files_and_gas_each_raise_their_alert,
     an_instance_that_can_t_be_read_any_more_keeps_no_alert_alive,
     a_rule_that_can_t_be_evaluated_says_so,
     alerts_come_in_pages_newest_first,

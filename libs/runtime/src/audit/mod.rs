@@ -17,7 +17,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use streamgate_core::{
     Caller, Failure, Identity, ServiceName,
     ids::AuditEntryId,
@@ -42,6 +42,7 @@ struct Inner {
     wake: Notify,
     entries: Counter,
     missed: Counter,
+    unreadable: Gauge,
 }
 
 struct State {
@@ -74,7 +75,9 @@ impl Auditor {
         let state = Mutex::new(State { spool, budgets: Budgets::new(), missing: 0, is_failing: false });
         let entries = metrics.counter("audit_entries", "Calls noted for the audit log");
         let missed = metrics.counter("audit_missed", "Calls that could not be noted for the audit log, for want of room");
-        Ok(Self(Arc::new(Inner { service, state, wake: Notify::new(), entries, missed })))
+        let unreadable =
+            metrics.gauge("audit_unreadable_files", "Files of entries for the audit log that can't be read, and wait for it");
+        Ok(Self(Arc::new(Inner { service, state, wake: Notify::new(), entries, missed, unreadable })))
     }
 
     /// Notes a call, before its answer leaves. A flood of calls is counted instead, except of those that are always noted.
@@ -152,7 +155,7 @@ fn outcome(failure: Option<&Failure>) -> AuditOutcome {
 impl Auditor {
     /// What was noted and not sent.
     pub(crate) fn entries(&self) -> Vec<AuditEntry> {
-        let path = self.state().spool.oldest();
+        let path = self.state().spool.oldest(tokio::time::Instant::now());
         path.map(|path| spool::read(&path).unwrap().entries).unwrap_or_default()
     }
 }

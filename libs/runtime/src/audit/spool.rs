@@ -3,7 +3,8 @@
 //!
 //! A process has one file that it writes. To send, the file is set aside and a new one begun; a
 //! file that was set aside is removed when the monitor has its entries. A file in which a write
-//! failed is set aside too. A process takes over the files of one that died.
+//! failed is set aside too. One that can't be read stays, and is passed over: what is in it may be
+//! mended, and must not hold up the others. A process takes over the files of one that died.
 
 use std::{
     collections::BTreeSet,
@@ -15,9 +16,12 @@ use std::{
 use prost::Message as _;
 use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::audit::v1::AuditEntry;
+use tokio::time::Instant;
 
 /// Bytes that wait at the most; what comes then is counted and not kept.
 pub(super) const MAX_WAITING_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of files that can't be read and take no room from those that wait.
+const MAX_UNREADABLE_BYTES: u64 = MAX_WAITING_BYTES;
 /// Largest entry that is read back.
 const MAX_ENTRY_BYTES: usize = 64 * 1024;
 
@@ -39,6 +43,8 @@ pub(super) struct Spool {
     /// Set aside, oldest first.
     aside: Vec<Aside>,
     waiting_bytes: u64,
+    /// Bytes of files that can't be read; they are not among those that wait.
+    unreadable_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -53,6 +59,14 @@ struct Writing {
 struct Aside {
     path: PathBuf,
     bytes: u64,
+    /// When one that could not be read may be tried again; absent for all others.
+    again: Option<Instant>,
+}
+
+impl Aside {
+    const fn new(path: PathBuf, bytes: u64) -> Self {
+        Self { path, bytes, again: None }
+    }
 }
 
 /// What is in a file.
@@ -70,8 +84,17 @@ impl Spool {
         // The lock first: what is taken over bears the name of this process, and must look alive.
         let (alive, lock_path, prefix) = claim(folder, service)?;
         let folder = folder.to_owned();
-        let mut spool =
-            Self { folder, prefix, _alive: alive, lock_path, writing: None, next: 0, aside: Vec::new(), waiting_bytes: 0 };
+        let mut spool = Self {
+            folder,
+            prefix,
+            _alive: alive,
+            lock_path,
+            writing: None,
+            next: 0,
+            aside: Vec::new(),
+            waiting_bytes: 0,
+            unreadable_bytes: 0,
+        };
         spool.adopt(left_behind(&spool.folder, service)?)?;
         Ok(spool)
     }
@@ -86,9 +109,10 @@ impl Spool {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             }
-            let bytes = fs::metadata(&path)?.len();
+            // A damaged one must not keep the service from starting; what is wrong with it shows when it is read.
+            let bytes = fs::metadata(&path).map_or(0, |found| found.len());
             self.waiting_bytes += bytes;
-            self.aside.push(Aside { path, bytes });
+            self.aside.push(Aside::new(path, bytes));
         }
         Ok(())
     }
@@ -103,7 +127,8 @@ impl Spool {
     pub(super) fn add(&mut self, entry: &AuditEntry) -> io::Result<()> {
         let record = entry.encode_length_delimited_to_vec();
         let bytes = record.len() as u64;
-        if self.waiting_bytes + bytes > MAX_WAITING_BYTES {
+        let waiting = self.waiting_bytes + self.unreadable_bytes.saturating_sub(MAX_UNREADABLE_BYTES);
+        if waiting + bytes > MAX_WAITING_BYTES {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many entries wait for the monitor"));
         }
         let mut writing = match self.writing.take() {
@@ -132,25 +157,48 @@ impl Spool {
         if bytes == 0 && fs::remove_file(&path).is_ok() {
             return;
         }
-        self.aside.push(Aside { path, bytes });
+        self.aside.push(Aside::new(path, bytes));
     }
 
-    /// The oldest file that can be sent, set aside.
-    pub(super) fn oldest(&mut self) -> Option<PathBuf> {
-        if self.aside.is_empty() {
-            let Writing { path, bytes, .. } = self.writing.take()?;
-            self.aside.push(Aside { path, bytes });
+    /// The oldest file that may be sent at `now`, set aside.
+    pub(super) fn oldest(&mut self, now: Instant) -> Option<PathBuf> {
+        if let Some(aside) = self.aside.iter().find(|aside| aside.again.is_none_or(|again| again <= now)) {
+            return Some(aside.path.clone());
         }
-        self.aside.first().map(|aside| aside.path.clone())
+        let Writing { path, bytes, .. } = self.writing.take()?;
+        self.aside.push(Aside::new(path.clone(), bytes));
+        Some(path)
     }
 
     /// Forgets a file whose entries have arrived.
     pub(super) fn done(&mut self, path: &Path) -> io::Result<()> {
         if let Some(place) = self.aside.iter().position(|aside| aside.path == path) {
-            let Aside { bytes, .. } = self.aside.remove(place);
-            self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+            let Aside { bytes, again, .. } = self.aside.remove(place);
+            let counted = if again.is_some() { &mut self.unreadable_bytes } else { &mut self.waiting_bytes };
+            *counted = counted.saturating_sub(bytes);
         }
         remove(path)
+    }
+
+    /// Passes over a file that can't be read, until `again`. Says whether it could be read so far as anybody knew.
+    pub(super) fn pass_over(&mut self, path: &Path, again: Instant) -> bool {
+        let Some(aside) = self.aside.iter_mut().find(|aside| aside.path == path) else { return false };
+        let is_news = aside.again.replace(again).is_none();
+        if is_news {
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(aside.bytes);
+            self.unreadable_bytes += aside.bytes;
+        }
+        is_news
+    }
+
+    /// Files that could not be read when they were tried.
+    pub(super) fn unreadable(&self) -> usize {
+        self.aside.iter().filter(|aside| aside.again.is_some()).count()
+    }
+
+    /// When the next of them may be tried again.
+    pub(super) fn next_try(&self) -> Option<Instant> {
+        self.aside.iter().filter_map(|aside| aside.again).min()
     }
 }
 
@@ -252,18 +300,18 @@ mod tests {
     fn entries_come_out_in_order_and_are_gone_when_they_have_arrived() {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(folder.path(), ServiceName::Upload).unwrap();
-        assert_eq!(spool.oldest(), None);
+        assert_eq!(spool.oldest(Instant::now()), None);
         spool.add(&entry("1")).unwrap();
         spool.add(&entry("2")).unwrap();
-        let first = spool.oldest().unwrap();
+        let first = spool.oldest(Instant::now()).unwrap();
         spool.add(&entry("3")).unwrap();
         assert_eq!(ids(&first), ["1", "2"]);
-        assert_eq!(spool.oldest().as_ref(), Some(&first), "until it is done");
+        assert_eq!(spool.oldest(Instant::now()).as_ref(), Some(&first), "until it is done");
         spool.done(&first).unwrap();
-        let second = spool.oldest().unwrap();
+        let second = spool.oldest(Instant::now()).unwrap();
         assert_eq!(ids(&second), ["3"]);
         spool.done(&second).unwrap();
-        assert_eq!((spool.oldest(), spool.waiting_bytes), (None, 0));
+        assert_eq!((spool.oldest(Instant::now()), spool.waiting_bytes), (None, 0));
     }
 
     #[test]
@@ -272,11 +320,15 @@ mod tests {
         let mut living = Spool::open(folder.path(), ServiceName::Upload).unwrap();
         living.add(&entry("of the living")).unwrap();
         let mut other = Spool::open(folder.path(), ServiceName::Upload).unwrap();
-        assert_eq!(other.oldest(), None);
+        assert_eq!(other.oldest(Instant::now()), None);
         drop(living);
         let mut next = Spool::open(folder.path(), ServiceName::Upload).unwrap();
-        assert_eq!(ids(&next.oldest().unwrap()), ["of the living"]);
-        assert_eq!(Spool::open(folder.path(), ServiceName::Cache).unwrap().oldest(), None, "another service's are its own");
+        assert_eq!(ids(&next.oldest(Instant::now()).unwrap()), ["of the living"]);
+        assert_eq!(
+            Spool::open(folder.path(), ServiceName::Cache).unwrap().oldest(Instant::now()),
+            None,
+            "another service's are its own"
+        );
     }
 
     #[test]
@@ -289,8 +341,8 @@ mod tests {
         let mut first = Spool::open(folder.path(), ServiceName::Upload).unwrap();
         let mut second = Spool::open(folder.path(), ServiceName::Upload).unwrap();
         second.adopt(found).unwrap();
-        assert_eq!(second.oldest(), None);
-        let adopted = first.oldest().unwrap();
+        assert_eq!(second.oldest(Instant::now()), None);
+        let adopted = first.oldest(Instant::now()).unwrap();
         assert_eq!(ids(&adopted), ["of the dead"]);
         assert!(left_behind(folder.path(), ServiceName::Upload).unwrap().is_empty(), "they are of a living one now");
         first.done(&adopted).unwrap();
@@ -324,7 +376,7 @@ mod tests {
         let mut spool = Spool::open(folder.path(), ServiceName::Upload).unwrap();
         spool.add(&entry("whole")).unwrap();
         spool.add(&entry("cut")).unwrap();
-        let path = spool.oldest().unwrap();
+        let path = spool.oldest(Instant::now()).unwrap();
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert_eq!(ids(&path), ["whole"]);
@@ -343,13 +395,13 @@ mod tests {
         assert!(spool.add(&entry("lost")).is_err());
         spool.add(&entry("behind")).unwrap();
 
-        let first = spool.oldest().unwrap();
+        let first = spool.oldest(Instant::now()).unwrap();
         assert_eq!((ids(&first), read(&first).unwrap().unreadable_bytes), (vec!["before".to_owned()], 2));
         spool.done(&first).unwrap();
-        let second = spool.oldest().unwrap();
+        let second = spool.oldest(Instant::now()).unwrap();
         assert_eq!((ids(&second), read(&second).unwrap().unreadable_bytes), (vec!["behind".to_owned()], 0));
         spool.done(&second).unwrap();
-        assert_eq!((spool.oldest(), spool.waiting_bytes), (None, 0));
+        assert_eq!((spool.oldest(Instant::now()), spool.waiting_bytes), (None, 0));
     }
 
     #[test]
@@ -371,5 +423,44 @@ mod tests {
         let mut spool = Spool::open(folder.path(), ServiceName::Upload).unwrap();
         spool.waiting_bytes = MAX_WAITING_BYTES - 1;
         assert!(spool.add(&entry("one too many")).is_err());
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_read_is_passed_over_for_a_while_and_takes_no_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(folder.path(), ServiceName::Upload).unwrap();
+        let (now, minute) = (Instant::now(), std::time::Duration::from_secs(60));
+        spool.add(&entry("damaged")).unwrap();
+        let damaged = spool.oldest(now).unwrap();
+        assert!(spool.pass_over(&damaged, now + minute) && !spool.pass_over(&damaged, now + minute), "it is news once");
+        assert_eq!((spool.oldest(now), spool.unreadable(), spool.waiting_bytes), (None, 1, 0));
+        spool.add(&entry("sound")).unwrap();
+        let sound = spool.oldest(now).unwrap();
+        assert_eq!(ids(&sound), ["sound"]);
+        spool.done(&sound).unwrap();
+
+        assert_eq!(spool.next_try(), Some(now + minute));
+        assert_eq!(spool.oldest(now + minute).as_ref(), Some(&damaged));
+        spool.done(&damaged).unwrap();
+        assert_eq!((spool.unreadable(), spool.unreadable_bytes, spool.waiting_bytes), (0, 0, 0));
+        assert!(!damaged.exists());
+    }
+
+    #[test]
+    fn files_that_can_not_be_read_do_not_fill_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(folder.path(), ServiceName::Upload).unwrap();
+        spool.unreadable_bytes = MAX_UNREADABLE_BYTES;
+        spool.add(&entry("they have room of their own")).unwrap();
+        spool.unreadable_bytes += MAX_WAITING_BYTES;
+        assert!(spool.add(&entry("one too many")).is_err());
+    }
+
+    #[test]
+    fn what_is_no_file_keeps_no_service_from_starting() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("upload.aud_0.000000.entries")).unwrap();
+        let mut spool = Spool::open(folder.path(), ServiceName::Upload).unwrap();
+        assert!(read(&spool.oldest(Instant::now()).unwrap()).is_err());
     }
 }

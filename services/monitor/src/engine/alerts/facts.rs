@@ -17,6 +17,9 @@ const QUEUE_AGES: [(ServiceName, &str); 2] = [
     (ServiceName::Worker, "streamgate_worker_oldest_queued_seconds"),
 ];
 
+/// Gauge of each service that tells how many files of its audit entries can't be read.
+const AUDIT_FILES: &str = "streamgate_audit_unreadable_files";
+
 /// A value that a rule compares.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
@@ -61,6 +64,7 @@ impl Facts {
             }),
             Kind::QueueAge => self.queues(now),
             Kind::Disk => self.disk(),
+            Kind::AuditFiles => self.audit_files(now),
             Kind::GasPrice => self.gas_price(rule.chain),
         }
     }
@@ -75,6 +79,7 @@ impl Facts {
             },
             Kind::QueueAge if self.queues(now).is_empty() => "no queue has told its age yet".to_owned(),
             Kind::Disk if self.disk().is_empty() => "the disk can't be measured here".to_owned(),
+            Kind::AuditFiles if self.audit_files(now).is_empty() => "no service has told of its files yet".to_owned(),
             Kind::ErrorRate | Kind::Latency if self.by_requests(now, |_, _| (0.0, String::new())).is_empty() => {
                 format!("no service has answered {LEAST_REQUESTS} calls lately")
             }
@@ -107,17 +112,32 @@ impl Facts {
     }
 
     fn queues(&self, now: UnixMillis) -> Vec<Observation> {
-        let since = fresh_since(self.metrics_interval_ms, now);
-        let mut found = Vec::new();
-        for (service, name) in QUEUE_AGES {
-            let ages =
-                self.seen.samples(service, since).into_iter().filter(|sample| sample.name == name).map(|sample| sample.value);
-            if let Some(age) = ages.reduce(f64::max) {
-                let summary = format!("the oldest job of {service} has waited for {age:.0} s");
-                found.push(Observation { target: service.to_string(), value: age, summary });
-            }
-        }
-        found
+        let ages = QUEUE_AGES
+            .into_iter()
+            .filter_map(|(service, name)| Some((service, self.gauges(service, name, now).reduce(f64::max)?)));
+        ages.map(|(service, age)| {
+            let summary = format!("the oldest job of {service} has waited for {age:.0} s");
+            Observation { target: service.to_string(), value: age, summary }
+        })
+        .collect()
+    }
+
+    fn audit_files(&self, now: UnixMillis) -> Vec<Observation> {
+        let told = |service| Some((service, self.gauges(service, AUDIT_FILES, now).reduce(|one, other| one + other)?));
+        ServiceName::ALL
+            .into_iter()
+            .filter_map(told)
+            .map(|(service, count)| {
+                let summary = format!("{service} can't read {count} files of entries for the audit log; its log says which");
+                Observation { target: service.to_string(), value: count, summary }
+            })
+            .collect()
+    }
+
+    /// What the instances of a service have told lately of one gauge.
+    fn gauges(&self, service: ServiceName, name: &'static str, now: UnixMillis) -> impl Iterator<Item = f64> {
+        let samples = self.seen.samples(service, fresh_since(self.metrics_interval_ms, now));
+        samples.into_iter().filter(move |sample| sample.name == name).map(|sample| sample.value)
     }
 
     fn disk(&self) -> Vec<Observation> {

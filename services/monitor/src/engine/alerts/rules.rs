@@ -37,6 +37,8 @@ pub enum Kind {
     QueueAge,
     /// Part of the data folder's disk that is used, 0 to 1.
     Disk,
+    /// Files of a service's audit entries that can't be read.
+    AuditFiles,
     /// Gas price of a chain in gwei.
     GasPrice,
 }
@@ -51,6 +53,7 @@ impl Kind {
             Self::Latency => "latency",
             Self::QueueAge => "queue_age",
             Self::Disk => "disk",
+            Self::AuditFiles => "audit_files",
             Self::GasPrice => "gas_price",
         }
     }
@@ -110,6 +113,8 @@ pub fn defaults() -> Vec<Rule> {
         Rule::new(Kind::Latency, Severity::Warning, 1.0, 2 * MINUTE, 2 * MINUTE),
         Rule::new(Kind::QueueAge, Severity::Warning, 600.0, MINUTE, MINUTE),
         Rule::new(Kind::Disk, Severity::Critical, 0.9, MINUTE, MINUTE),
+        // Such a file is tried again each minute.
+        Rule::new(Kind::AuditFiles, Severity::Warning, 0.0, 2 * MINUTE, MINUTE),
         Rule { chain: Some(1), ..Rule::new(Kind::GasPrice, Severity::Warning, 100.0, 5 * MINUTE, 5 * MINUTE) },
     ]
 }
