@@ -9,6 +9,7 @@ pub mod backends;
 pub mod config;
 pub mod context;
 pub mod edge;
+pub mod ending;
 pub mod error;
 pub mod grpc;
 pub mod media;

@@ -1,39 +1,53 @@
 //! Hands gRPC calls through to the service they are for, unchanged, streams too.
 
-use std::str::FromStr as _;
+use std::{collections::HashSet, str::FromStr as _, sync::Arc};
 
 use axum::{body::Body, extract::Request, response::Response};
 use http::{HeaderMap, Uri, header, uri::PathAndQuery};
+use prost_reflect::DescriptorPool;
 use streamgate_core::{Access, ErrorKind, Failure, ServiceName};
 use tonic_web::GrpcWebLayer;
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::{backends::Backends, context::strip_mesh_headers};
+use crate::{backends::Backends, context::strip_mesh_headers, ending::Ending};
 
 /// Hands gRPC and gRPC-Web calls through.
 #[derive(Debug, Clone)]
 pub struct Proxy {
     backends: Backends,
+    ending: Ending,
+    /// Paths of the RPCs whose answer is a stream.
+    streams: Arc<HashSet<String>>,
 }
 
 impl Proxy {
-    /// Hands calls to `backends`.
+    /// Hands calls of the contracts in `pool` to `backends`.
     #[must_use]
-    pub const fn new(backends: Backends) -> Self {
-        Self { backends }
+    pub fn new(backends: Backends, pool: &DescriptorPool, ending: Ending) -> Self {
+        let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+        let streams = methods.filter(prost_reflect::MethodDescriptor::is_server_streaming);
+        let paths = streams.map(|rpc| format!("/{}/{}", rpc.parent_service().full_name(), rpc.name()));
+        Self { backends, ending, streams: Arc::new(paths.collect()) }
     }
 
     /// Answers one call, which [`is_grpc`].
     pub async fn answer(&self, request: Request) -> Response {
-        let backends = self.backends.clone();
+        let proxy = self.clone();
         let inner = tower::service_fn(move |request: http::Request<tonic::body::Body>| {
-            let backends = backends.clone();
-            async move { Ok::<_, std::convert::Infallible>(forward(&backends, request).await) }
+            let proxy = proxy.clone();
+            async move { Ok::<_, std::convert::Infallible>(proxy.forward(request).await) }
         });
         match GrpcWebLayer::new().layer(inner).oneshot(request).await {
             Ok(response) => response.map(Body::new),
             Err(never) => match never {},
         }
+    }
+
+    /// What a caller sends may take as long as the edge has to stop; what it only hears would take all of that.
+    async fn forward(&self, request: http::Request<tonic::body::Body>) -> http::Response<tonic::body::Body> {
+        let is_stream = self.streams.contains(request.uri().path());
+        let call = forward(&self.backends, request);
+        if is_stream { self.ending.of(call).await } else { call.await }
     }
 }
 

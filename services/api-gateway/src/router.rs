@@ -15,6 +15,7 @@ use crate::{
     backends::Backends,
     config::Config,
     edge::{self, limit::Limits},
+    ending::Ending,
     error::Error,
     media::Media,
     metrics::EdgeMetrics,
@@ -38,12 +39,18 @@ struct Edge {
 ///
 /// # Errors
 /// A sentence when the contracts can't be served.
-pub fn router(backends: &Backends, config: &Config, public_url: &str, metrics: &EdgeMetrics) -> Result<Router, String> {
+pub fn router(
+    backends: &Backends,
+    config: &Config,
+    public_url: &str,
+    metrics: &EdgeMetrics,
+    ending: Ending,
+) -> Result<Router, String> {
     let pool = DescriptorPool::decode(streamgate_proto::FILE_DESCRIPTOR_SET).map_err(|error| error.to_string())?;
     let transcoder = Transcoder::new(&pool, backends.clone(), config)?;
     let edge = Arc::new(Edge {
         openapi: openapi::document(&pool, transcoder.table(), public_url).to_string(),
-        proxy: Proxy::new(backends.clone()),
+        proxy: Proxy::new(backends.clone(), &pool, ending),
         uploads: Uploads::new(backends.clone(), pool, metrics.clone(), config.call_timeout()),
         media: Media::new(backends.clone(), metrics.clone(), config.call_timeout(), public_url),
         transcoder,

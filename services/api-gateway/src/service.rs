@@ -5,7 +5,7 @@ use streamgate_proto::streamgate::gateway::v1::gateway_service_server::GatewaySe
 use streamgate_runtime::{Boot, BoxError, Service};
 use tonic::service::Routes;
 
-use crate::{backends::Backends, config::Config, grpc::Gateway, metrics::EdgeMetrics, router::router};
+use crate::{backends::Backends, config::Config, ending::Ending, grpc::Gateway, metrics::EdgeMetrics, router::router};
 
 /// The api-gateway.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl streamgate_runtime::App for App {
         let gateway = Gateway::new(others.clone());
         let own = Routes::new(GatewayServiceServer::new(gateway.clone())).prepare();
         let backends = others.with(ServiceName::ApiGateway, own);
-        let routes = router(&backends, &boot.config, &boot.common.public_url, &metrics)?;
+        let routes = router(&backends, &boot.config, &boot.common.public_url, &metrics, Ending::with(boot.stop))?;
         Ok(Service::new().grpc(GatewayServiceServer::new(gateway)).grpc_fallback(routes.clone()).http(routes))
     }
 }

@@ -8,7 +8,7 @@ mod common;
 use common::{Seen, behind};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use prost::Message as _;
-use streamgate_api_gateway::{Config, grpc::Gateway, metrics::EdgeMetrics, router::router};
+use streamgate_api_gateway::{Config, ending::Ending, grpc::Gateway, metrics::EdgeMetrics, router::router};
 use streamgate_core::{Failure, ServiceName};
 use streamgate_proto::streamgate::{
     gateway::v1::{
@@ -19,7 +19,7 @@ use streamgate_proto::streamgate::{
         upload_service_client::UploadServiceClient, write_upload_request::Part,
     },
 };
-use streamgate_runtime::{Running, Service, testing::serve};
+use streamgate_runtime::{CancellationToken, Running, Service, testing::serve};
 use tonic::{Code, Request, transport::Channel};
 
 struct Port {
@@ -32,7 +32,8 @@ impl Port {
     async fn open() -> Self {
         let seen = Seen::default();
         let backends = behind(&seen);
-        let routes = router(&backends, &Config::default(), "http://localhost:9090", &EdgeMetrics::default()).unwrap();
+        let ending = Ending::with(CancellationToken::new());
+        let routes = router(&backends, &Config::default(), "http://localhost:9090", &EdgeMetrics::default(), ending).unwrap();
         let own = GatewayServiceServer::new(Gateway::new(backends));
         let service = Service::new().grpc(own).grpc_fallback(routes.clone()).http(routes);
         let running = serve(ServiceName::ApiGateway, service).await.unwrap();

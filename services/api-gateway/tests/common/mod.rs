@@ -7,10 +7,13 @@ use std::sync::{Arc, Mutex};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
-use futures::stream::{self, BoxStream};
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
-use streamgate_api_gateway::{Config, backends::Backends, grpc::Gateway, metrics::EdgeMetrics, router::router};
+use streamgate_api_gateway::{Config, backends::Backends, ending::Ending, grpc::Gateway, metrics::EdgeMetrics, router::router};
 use streamgate_core::{ErrorKind, Failure, ServiceName};
 use streamgate_proto::streamgate::{
     gateway::v1::gateway_service_server::GatewayServiceServer,
@@ -25,6 +28,7 @@ use streamgate_proto::streamgate::{
         write_upload_request::Part,
     },
 };
+use streamgate_runtime::CancellationToken;
 use tonic::{Request as Call, Response as Answer, Status, Streaming, service::Routes};
 use tower::ServiceExt as _;
 
@@ -172,6 +176,9 @@ impl UploadService for Uploads {
 
 /// The bytes of the one segment there is.
 pub const SEGMENT: &[u8] = b"0123456789";
+/// An asset whose header is all that ever comes of it, and one of which nothing comes.
+pub const ENDLESS: &str = "endless";
+pub const SILENT: &str = "silent";
 
 #[derive(Debug, Clone)]
 struct Player(Seen);
@@ -185,6 +192,14 @@ impl StreamingService for Player {
         let bearer = call.metadata().contains_key("authorization");
         let asked = call.into_inner();
         self.0.0.lock().unwrap().reads.push(asked.clone());
+        match asked.path.as_str() {
+            SILENT => return std::future::pending().await,
+            ENDLESS => {
+                let header = streaming::ReadAssetResponse { part: Some(AssetPart::Header(Default::default())) };
+                return Ok(Answer::new(stream::iter([Ok(header)]).chain(stream::pending()).boxed()));
+            }
+            _ => {}
+        }
         if asked.token.is_empty() && !bearer {
             return Err(Failure::new(ErrorKind::PermissionDenied, "gate_not_met", "the gate is not met")
                 .with_unmet(vec!["hold 1".into()])
@@ -268,6 +283,8 @@ pub fn behind(seen: &Seen) -> Backends {
 pub struct Edge {
     router: Router,
     pub seen: Seen,
+    /// Cancelled when it stops.
+    pub stop: CancellationToken,
 }
 
 impl Edge {
@@ -277,8 +294,10 @@ impl Edge {
 
     pub fn with(config: &Config) -> Self {
         let seen = Seen::default();
-        let router = router(&behind(&seen), config, "https://video.example", &EdgeMetrics::default()).unwrap();
-        Self { router, seen }
+        let stop = CancellationToken::new();
+        let (metrics, ending) = (EdgeMetrics::default(), Ending::with(stop.clone()));
+        let router = router(&behind(&seen), config, "https://video.example", &metrics, ending).unwrap();
+        Self { router, seen, stop }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Response<Body> {
