@@ -120,10 +120,12 @@ impl MeshChannel {
                 }
                 Err(error) => error,
             };
-            let may_repeat = error.never_sent || method.repeatable && error.broken;
-            // What the service never saw is no load to it, however often it is sent.
-            let is_affordable = || error.never_sent || self.route.retries.take();
-            if attempt == RETRIES || !may_repeat || !is_affordable() {
+            let may_repeat = || match error.again {
+                Again::InVain => false,
+                Again::Freely => true,
+                Again::IfHarmless => method.repeatable && self.route.retries.take(),
+            };
+            if attempt == RETRIES || !may_repeat() {
                 return Err(error.status);
             }
             let longest = FIRST_WAIT_MS << attempt;
@@ -134,15 +136,12 @@ impl MeshChannel {
 
     async fn attempt(&self, method: Method, parts: Parts, message: Bytes) -> Result<Response<Body>, Attempt> {
         let request = Request::from_parts(parts, Body::new(Full::new(message)));
-        let response = self.route.endpoints.send(request, method.repeatable).await.map_err(|unsent| Attempt {
-            broken: !matches!(unsent, Unsent::Broken(Broken::TooLate)),
-            never_sent: matches!(unsent, Unsent::NobodyAnswers | Unsent::Broken(Broken::Unreachable)),
-            status: self.failed(unsent),
-        })?;
+        let sent = self.route.endpoints.send(request, method.repeatable).await;
+        let response = sent.map_err(|unsent| Attempt { again: Again::after(unsent), status: self.failed(unsent) })?;
         let (parts, body) = response.into_parts();
         let body = gather(body).await.map_err(|status| {
-            let broken = status.code() == tonic::Code::Unavailable;
-            Attempt { broken, never_sent: false, status }
+            let is_broken = status.code() == tonic::Code::Unavailable;
+            Attempt { again: if is_broken { Again::IfHarmless } else { Again::InVain }, status }
         })?;
         Ok(Response::from_parts(parts, Body::new(body)))
     }
@@ -150,7 +149,7 @@ impl MeshChannel {
     fn failed(&self, unsent: Unsent) -> Status {
         tracing::debug!(service = %self.route.name, why = ?unsent, "call failed");
         match unsent {
-            Unsent::NobodyAnswers | Unsent::Silent => self.unavailable("does not answer"),
+            Unsent::NobodyAnswers | Unsent::LeftAlone | Unsent::Silent => self.unavailable("does not answer"),
             Unsent::Broken(Broken::Unreachable) => self.unavailable("can't be reached"),
             Unsent::Broken(Broken::Off) => self.unavailable("broke the connection off"),
             Unsent::Broken(Broken::TooLate) => self.too_late(),
@@ -170,11 +169,28 @@ impl MeshChannel {
 
 /// How one attempt failed.
 struct Attempt {
-    /// The connection failed, not the service.
-    broken: bool,
-    /// The service certainly saw nothing of it.
-    never_sent: bool,
+    again: Again,
     status: Status,
+}
+
+/// Whether a call may be sent again.
+enum Again {
+    /// It would fail for the same reason.
+    InVain,
+    /// The service certainly saw nothing of it, so it is no load, however often it is sent.
+    Freely,
+    /// The connection failed, not the service, which may have seen it.
+    IfHarmless,
+}
+
+impl Again {
+    const fn after(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::LeftAlone | Unsent::Broken(Broken::TooLate) => Self::InVain,
+            Unsent::NobodyAnswers | Unsent::Broken(Broken::Unreachable) => Self::Freely,
+            Unsent::Silent | Unsent::Broken(Broken::Off) => Self::IfHarmless,
+        }
+    }
 }
 
 /// Reads a unary message, trailers included, up to the largest one taken.

@@ -47,6 +47,8 @@ pub(crate) type LookUp = Box<dyn Fn() -> BoxFuture<'static, io::Result<Vec<Socke
 pub(crate) enum Unsent {
     /// No endpoint is known to take calls.
     NobodyAnswers,
+    /// The only endpoint has failed too often, and is left alone for longer than a call waits.
+    LeftAlone,
     /// The endpoint has shown no sign of life any more.
     Silent,
     /// The connection failed.
@@ -97,7 +99,7 @@ impl Endpoints {
     /// Sends a request to the endpoint whose turn it is. When that one falls silent while another one is sound, it is
     /// passed over from then on, and a request that can be sent again ends; any other one waits on.
     pub(crate) async fn send(&self, request: Request<Body>, repeatable: bool) -> Result<Response<Body>, Unsent> {
-        let endpoint = self.pick().await.ok_or(Unsent::NobodyAnswers)?;
+        let endpoint = self.pick().await?;
         let mut answer = pin!(endpoint.send(request));
         let outcome = tokio::select! {
             biased;
@@ -116,22 +118,28 @@ impl Endpoints {
         })
     }
 
-    /// The endpoint whose turn it is. Absent when none is known to answer.
-    async fn pick(&self) -> Option<Arc<Endpoint>> {
-        let known = self.known.borrow().clone();
-        let known = match known {
-            Some(known) => known,
-            None => timeout(LOOK_UP_TIMEOUT, self.known.clone().wait_for(Option::is_some)).await.ok()?.ok()?.clone()?,
-        };
+    /// The endpoint whose turn it is.
+    async fn pick(&self) -> Result<Arc<Endpoint>, Unsent> {
+        let known = self.looked_up().await.ok_or(Unsent::NobodyAnswers)?;
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let in_turn = || known.iter().cycle().skip(turn % known.len().max(1)).take(known.len());
         let Some(sound) = in_turn().find(|endpoint| endpoint.breaker.is_closed()) else {
-            return in_turn().find(|endpoint| endpoint.breaker.admits()).cloned();
+            let nobody = if known.len() == 1 { Unsent::LeftAlone } else { Unsent::NobodyAnswers };
+            return in_turn().find(|endpoint| endpoint.breaker.admits()).cloned().ok_or(nobody);
         };
         // No call is risked to see whether the others are back.
         let due = |other: &&Arc<Endpoint>| !other.breaker.is_closed() && other.breaker.admits();
         known.iter().filter(due).for_each(|other| self.settle_beside(other));
-        Some(Arc::clone(sound))
+        Ok(Arc::clone(sound))
+    }
+
+    /// The endpoints that are known now. Absent when the name was never looked up.
+    async fn looked_up(&self) -> Known {
+        let known = self.known.borrow().clone();
+        match known {
+            Some(known) => Some(known),
+            None => timeout(LOOK_UP_TIMEOUT, self.known.clone().wait_for(Option::is_some)).await.ok()?.ok()?.clone(),
+        }
     }
 
     /// Waits until the endpoint is known to be lost and another one is sound.
@@ -268,7 +276,7 @@ mod tests {
     async fn picks(endpoints: &Endpoints, count: usize) -> Vec<*const Endpoint> {
         let mut picked = Vec::new();
         for _ in 0..count {
-            picked.extend(endpoints.pick().await.map(|endpoint| Arc::as_ptr(&endpoint)));
+            picked.extend(endpoints.pick().await.map(|endpoint| Arc::as_ptr(&endpoint)).ok());
         }
         picked.sort();
         picked.dedup();
@@ -344,6 +352,6 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_name_that_stands_for_nothing_is_no_endpoint() {
-        assert!(Name::default().endpoints().pick().await.is_none());
+        assert!(Name::default().endpoints().pick().await.is_err());
     }
 }

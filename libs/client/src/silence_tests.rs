@@ -16,7 +16,7 @@ use http::{HeaderValue, Request, Response};
 use streamgate_core::ServiceName;
 use tokio::{
     net::TcpListener,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tonic::{
     Code, Status,
@@ -168,14 +168,33 @@ async fn a_slow_read_keeps_its_deadline_and_is_sent_once() {
     assert_eq!(slow.calls(), 2);
 }
 
+/// Where nobody listens.
+async fn nobody() -> SocketAddr {
+    listen().await.1
+}
+
 #[tokio::test]
 async fn a_write_that_certainly_was_not_sent_is_sent_again() {
     let sound = Answering::default();
+    let channel = channel_to(vec![nobody().await, sound.start().await]);
+    for _ in 0..2 {
+        call(&channel, WRITE).await.expect("whosever turn it is");
+    }
+    assert_eq!(sound.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_for_another_instance_and_not_for_the_only_one_that_is_left_alone() {
     let breaker = Breaker::new();
     (0..5).for_each(|_| breaker.failed());
-    let only = connect(&format!("http://{}", sound.start().await)).unwrap();
-    let channel = channel(Endpoints::one(only, breaker));
-    // The breaker refuses for 500 ms; the two waits of a call are 30 ms or more.
-    sleep(Duration::from_millis(480)).await;
-    call(&channel, WRITE).await.unwrap();
+    let only = connect(&format!("http://{}", nobody().await)).unwrap();
+    let began = Instant::now();
+    let status = call(&channel(Endpoints::one(only, breaker)), READ).await.unwrap_err();
+    assert_eq!((status.code(), began.elapsed()), (Code::Unavailable, Duration::ZERO));
+
+    let channel = channel_to(vec![nobody().await, nobody().await]);
+    call(&channel, READ).await.unwrap_err();
+    let began = Instant::now();
+    call(&channel, READ).await.unwrap_err();
+    assert!(began.elapsed() > Duration::ZERO, "another one may be back");
 }
