@@ -33,6 +33,7 @@ pub use app::{App, BoxError, ServiceConfig};
 pub use boot::{Boot, Common};
 pub use config::{ConfigError, ConfigSource, RedisConfig};
 pub use host::{Host, Running, StartError};
+pub use logs::LINES_TAKEN;
 pub use metrics::Metrics;
 pub use service::Service;
 pub use stores::Stores;

@@ -1,5 +1,7 @@
 //! Decode, call, encode.
 
+use std::time::Duration;
+
 use futures::StreamExt as _;
 use streamgate_core::{
     Caller, ErrorKind, Failure, Identity, ServiceName,
@@ -7,7 +9,7 @@ use streamgate_core::{
     time::{now_ms, to_timestamp},
 };
 use streamgate_proto::streamgate::monitor::v1::{self as pb, monitor_service_server::MonitorService};
-use streamgate_runtime::CancellationToken;
+use streamgate_runtime::{CancellationToken, LINES_TAKEN};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -22,6 +24,8 @@ use crate::{
 
 /// Characters of the note of an acknowledgement.
 const MAX_NOTE_CHARS: usize = 500;
+/// When a sender may look for another monitor than one that stops.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The service as gRPC sees it.
 #[derive(Debug, Clone)]
@@ -52,6 +56,30 @@ impl Handler {
             scrape_time: scraped_ms.map(to_timestamp),
             samples: self.seen.samples(service, since).into_iter().map(codec::encode_sample).collect(),
             requests: self.seen.requests(service, since).map(codec::encode_requests),
+        }
+    }
+
+    /// Takes lines until the sender has no more, and counts those of whole batches.
+    async fn take_lines(&self, sender: &str, mut batches: Streaming<pb::PushLogsRequest>, taken: &mut u64) -> Result<(), Status> {
+        loop {
+            let Some(next) = self.stop.run_until_cancelled(batches.next()).await else {
+                // What is under way will not be taken, and the sender must not believe that it was.
+                let stopping =
+                    Failure::new(ErrorKind::Unavailable, "stopping", "the monitor stops; send the rest to the next one");
+                return Err(stopping.retry_after(RETRY_AFTER).into());
+            };
+            let Some(batch) = next else { return Ok(()) };
+            // A service that dies breaks off, and that is no error of ours.
+            let gone = |_| Failure::new(ErrorKind::Cancelled, "sender_gone", "the sender broke off");
+            let pb::PushLogsRequest { lines, dropped } = batch.map_err(gone)?;
+            if lines.len() > MAX_BATCH {
+                return Err(Failure::invalid_field("lines", format!("must be at most {MAX_BATCH}")).into());
+            }
+            let count = lines.len() as u64;
+            self.logs.add(lines.into_iter().map(|line| codec::decode_line(line, sender, now_ms())).collect()).await?;
+            self.metrics.log_lines_dropped.inc_by(dropped);
+            self.metrics.log_lines.inc_by(count);
+            *taken = taken.saturating_add(count).saturating_add(dropped);
         }
     }
 }
@@ -120,18 +148,11 @@ impl MonitorService for Handler {
             Identity::Service { name, .. } => name.as_str(),
             Identity::Account(_) | Identity::Anonymous => "",
         };
-        let mut batches = request.into_inner();
-        while let Some(Some(batch)) = self.stop.run_until_cancelled(batches.next()).await {
-            // A service that dies breaks off, and that is no error of ours.
-            let gone = |_| Failure::new(ErrorKind::Cancelled, "sender_gone", "the sender broke off");
-            let batch = batch.map_err(gone)?;
-            if batch.lines.len() > MAX_BATCH {
-                return Err(Failure::invalid_field("lines", format!("must be at most {MAX_BATCH}")).into());
-            }
-            self.metrics.log_lines_dropped.inc_by(batch.dropped);
-            self.metrics.log_lines.inc_by(batch.lines.len() as u64);
-            self.logs.add(batch.lines.into_iter().map(|line| codec::decode_line(line, sender, now_ms())).collect()).await?;
-        }
-        Ok(Response::new(pb::PushLogsResponse {}))
+        let mut taken = 0;
+        let outcome = self.take_lines(sender, request.into_inner(), &mut taken).await;
+        outcome.map(|()| Response::new(pb::PushLogsResponse {})).map_err(|mut status| {
+            status.metadata_mut().insert(LINES_TAKEN, taken.into());
+            status
+        })
     }
 }

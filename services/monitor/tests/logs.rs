@@ -5,12 +5,19 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use streamgate_core::time::{now_ms, to_timestamp};
+use streamgate_core::{
+    Failure, ServiceName,
+    time::{now_ms, to_timestamp},
+};
 use streamgate_monitor::{
     Config, LogConfig,
     engine::logs::{Line, PRUNE_BATCH, TOTALS, Wanted},
 };
-use streamgate_proto::streamgate::monitor::v1::{self as pb, monitor_service_server::MonitorService as _};
+use streamgate_proto::streamgate::monitor::v1::{
+    self as pb,
+    monitor_service_server::{MonitorService as _, MonitorServiceServer},
+};
+use streamgate_runtime::{LINES_TAKEN, Service, testing};
 use streamgate_store::DatabaseKind;
 use streamgate_testkit::eventually;
 use support::{BOUND, Rig};
@@ -154,6 +161,34 @@ async fn forgetting_goes_in_batches_beside_other_changes() {
     assert_eq!(pruning.await.unwrap(), 2 * PRUNE_BATCH);
 }
 
+/// A batch of so many lines.
+fn batch(lines: usize, dropped: u64) -> pb::PushLogsRequest {
+    let line = pb::LogLine { level: pb::LogLevel::Info.into(), message: "pushed".into(), ..Default::default() };
+    pb::PushLogsRequest { lines: vec![line; lines], dropped }
+}
+
+async fn a_sender_learns_what_was_taken_before_the_monitor_stopped() {
+    let rig = Rig::new().await;
+    let service = Service::new().grpc(MonitorServiceServer::new(rig.handler.clone()));
+    let running = testing::serve(ServiceName::Monitor, service).await.unwrap();
+    let (sender, batches) = futures::channel::mpsc::unbounded();
+    let mut monitor = running.mesh().monitor();
+    let pushing = tokio::spawn(async move { monitor.push_logs(batches).await });
+    sender.unbounded_send(batch(2, 3)).unwrap();
+    let taken = eventually("the first batch is taken", BOUND, || async {
+        Ok(rig.exposed().contains("monitor_log_lines_dropped_total 3").then_some(()))
+    });
+    taken.await.unwrap();
+    rig.handler.stop.cancel();
+    let status = pushing.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(status.metadata().get(LINES_TAKEN).unwrap(), "5");
+    assert!(Failure::from(&status).retry_after.is_some());
+    assert_eq!(search(&rig, pb::SearchLogsRequest::default()).await.len(), 2);
+    drop(sender);
+    running.stop().await;
+}
+
 streamgate_testkit::on_both_engines! {
     support:
     lines_are_found_by_service_level_request_time_and_text,
@@ -163,4 +198,5 @@ streamgate_testkit::on_both_engines! {
     bytes_are_bounded_too,
     counting_reads_an_index_and_not_the_lines,
     forgetting_goes_in_batches_beside_other_changes,
+    a_sender_learns_what_was_taken_before_the_monitor_stopped,
 }

@@ -5,5 +5,6 @@ mod redact;
 mod ship;
 mod tap;
 
+pub use ship::LINES_TAKEN;
 pub(crate) use ship::ship;
 pub(crate) use tap::{Waiting, tap};

@@ -6,9 +6,13 @@ use streamgate_client::Mesh;
 use streamgate_proto::streamgate::monitor::v1::PushLogsRequest;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use super::Waiting;
 
+/// Says beside a failure how many lines of a call the monitor has taken before, those that it was only told the number of
+/// among them.
+pub const LINES_TAKEN: &str = "x-streamgate-lines-taken";
 /// Lines of one batch; the monitor takes no more.
 const MAX_BATCH: usize = 500;
 /// How long lines are gathered before they are sent.
@@ -77,23 +81,30 @@ async fn call(waiting: &mut Waiting, mesh: &Mesh, stop: &CancellationToken) -> b
         }
     };
     let ended = tokio::select! {
-        outcome = &mut pushing => Some(outcome.is_ok()),
+        outcome = &mut pushing => Some(outcome),
         () = feeding => None,
-        () = &mut given_up => Some(false),
+        () = &mut given_up => Some(Err(never_answered())),
     };
     drop(sender);
-    let is_well = match ended {
-        Some(is_well) => is_well,
+    let outcome = match ended {
+        Some(outcome) => outcome,
         None => tokio::select! {
-            outcome = &mut pushing => outcome.is_ok(),
-            () = &mut given_up => false,
+            outcome = &mut pushing => outcome,
+            () = &mut given_up => Err(never_answered()),
         },
     };
-    if !is_well {
-        // Which lines and which counts have arrived is not known. Too many is the honest side.
-        waiting.dropped.fetch_add(told, Ordering::Relaxed);
-    }
-    is_well
+    let Err(status) = outcome else { return true };
+    waiting.dropped.fetch_add(told.saturating_sub(taken(&status)), Ordering::Relaxed);
+    false
+}
+
+fn never_answered() -> Status {
+    Status::deadline_exceeded("the monitor never answered")
+}
+
+/// Lines that have arrived in spite of a failure. Where the monitor could not say, too many lost ones are the honest side.
+fn taken(status: &Status) -> u64 {
+    status.metadata().get(LINES_TAKEN).and_then(|lines| lines.to_str().ok()?.parse().ok()).unwrap_or(0)
 }
 
 impl Waiting {
@@ -123,7 +134,7 @@ impl Waiting {
 mod tests {
     use std::{
         convert::Infallible,
-        future::{Pending, pending},
+        future::{Pending, Ready, pending, ready},
         sync::Arc,
         task::{Context, Poll},
     };
@@ -160,6 +171,32 @@ mod tests {
         const NAME: &'static str = "streamgate.monitor.v1.MonitorService";
     }
 
+    /// A monitor that fails after some lines.
+    #[derive(Clone)]
+    struct Failing {
+        taken: &'static str,
+    }
+
+    impl tower::Service<Request<tonic::body::Body>> for Failing {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Ready<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<tonic::body::Body>) -> Self::Future {
+            let mut status = Status::unavailable("it stops");
+            status.metadata_mut().insert(LINES_TAKEN, self.taken.parse().unwrap());
+            ready(Ok(status.into_http()))
+        }
+    }
+
+    impl tonic::server::NamedService for Failing {
+        const NAME: &'static str = Hanging::NAME;
+    }
+
     fn one_line() -> Waiting {
         let (tap, waiting) = tap(ServiceName::Cache);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(tap), || tracing::info!("x"));
@@ -186,5 +223,17 @@ mod tests {
         waiting.dropped.store(3, Ordering::Relaxed);
         assert!(!call(&mut waiting, &mesh, &CancellationToken::new()).await);
         assert_eq!(waiting.dropped.load(Ordering::Relaxed), 4);
+    }
+
+    #[tokio::test]
+    async fn lines_that_were_taken_before_a_failure_are_not_counted_as_dropped() {
+        for (taken, dropped) in [("3", 1), ("nonsense", 4), ("99", 0)] {
+            let running = testing::serve(ServiceName::Monitor, Service::new().grpc(Failing { taken })).await.unwrap();
+            let mut waiting = one_line();
+            waiting.dropped.store(3, Ordering::Relaxed);
+            assert!(!call(&mut waiting, running.mesh(), &CancellationToken::new()).await);
+            assert_eq!(waiting.dropped.load(Ordering::Relaxed), dropped, "{taken}");
+            running.stop().await;
+        }
     }
 }
