@@ -62,30 +62,38 @@ pub(super) async fn on_postgres(url: &str, schema: &str, statements: &[String]) 
 /// Whether an index serves once those are away that only look cheap: while there is no row, one of a part of a table seems
 /// to cost nothing.
 async fn serves_without_others(connection: &mut PgConnection, statement: &str) -> Result<bool> {
+    let count = parameters(statement);
+    // Before the transaction, which the first kind that is guessed wrongly would abort.
+    prepare(connection, statement, count).await?;
     sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
     let partial: Vec<String> = sqlx::query_scalar(PARTIAL_INDEXES).fetch_all(&mut *connection).await?;
     let mut serves = false;
     // A statement that needs an index to be there at all, such as one with ON CONFLICT, fails without it.
-    while let Ok(found) = explained(connection, statement).await {
+    while let Ok(found) = planned(connection, count).await {
         serves = found.is_empty();
         let used = partial.iter().find(|name| found.iter().any(|what| what.contains(&format!("\"{name}\""))));
         let Some(used) = used else { break };
         sqlx::raw_sql(AssertSqlSafe(format!("DROP INDEX {used}"))).execute(&mut *connection).await?;
     }
-    sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?;
+    sqlx::raw_sql("ROLLBACK; DEALLOCATE looked_at").execute(&mut *connection).await?;
     Ok(serves)
 }
 
 /// What is wrong with the plan of a statement that says nothing of its parameters.
 async fn explained(connection: &mut PgConnection, statement: &str) -> Result<Vec<String>> {
-    let partial: Vec<String> = sqlx::query_scalar(PARTIAL_INDEXES).fetch_all(&mut *connection).await?;
     let count = parameters(statement);
     prepare(connection, statement, count).await?;
+    let found = planned(connection, count).await.with_context(|| statement.to_owned())?;
+    sqlx::raw_sql("DEALLOCATE looked_at").execute(connection).await?;
+    Ok(found)
+}
+
+/// What is wrong with the plan that `looked_at` has now.
+async fn planned(connection: &mut PgConnection, count: usize) -> Result<Vec<String>> {
+    let partial: Vec<String> = sqlx::query_scalar(PARTIAL_INDEXES).fetch_all(&mut *connection).await?;
     let nothing = if count == 0 { String::new() } else { format!("({})", vec!["NULL"; count].join(", ")) };
     let explain = format!("EXPLAIN (FORMAT JSON) EXECUTE looked_at{nothing}");
-    let explain = sqlx::query_scalar(AssertSqlSafe(explain)).persistent(false);
-    let plan: Value = explain.fetch_one(&mut *connection).await.with_context(|| statement.to_owned())?;
-    sqlx::raw_sql("DEALLOCATE looked_at").execute(connection).await?;
+    let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain)).persistent(false).fetch_one(connection).await?;
     let mut found = Vec::new();
     look_at(&plan[0]["Plan"], false, &partial, &mut found);
     Ok(found)
@@ -187,9 +195,12 @@ fn parameters(statement: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use serde_json::json;
 
     use super::*;
+    use crate::engines::Postgres;
 
     fn faults_of(plan: &Value) -> Vec<String> {
         let mut found = Vec::new();
@@ -211,6 +222,22 @@ mod tests {
         let tried =
             json!({"Node Type": "Limit", "Plans": [{"Node Type": "Index Scan", "Index Name": "i", "Filter": "(b = $1)"}]});
         assert_eq!(faults_of(&tried), ["tries each entry of \"i\""]);
+    }
+
+    #[tokio::test]
+    async fn an_index_is_found_behind_a_cheap_one_though_the_kind_of_a_parameter_must_be_guessed() {
+        let postgres = Postgres::start().await.unwrap();
+        let mut connection = PgConnection::connect(&postgres.url()).await.unwrap();
+        let schema = "CREATE TABLE jobs (id BIGINT, state TEXT, owner TEXT); CREATE INDEX by_owner ON jobs (owner); \
+                      CREATE INDEX open_jobs ON jobs (id) WHERE state = 'open'";
+        sqlx::raw_sql(schema).execute(&mut connection).await.unwrap();
+        sqlx::raw_sql(ONLY_INDEXES).execute(&mut connection).await.unwrap();
+        let statement = "SELECT id FROM jobs WHERE state = 'open' AND owner = $1 AND ($2 IS NULL OR id <> 7)";
+        assert_eq!(explained(&mut connection, statement).await.unwrap(), ["tries each entry of \"open_jobs\""]);
+        assert!(serves_without_others(&mut connection, statement).await.unwrap());
+        assert!(!explained(&mut connection, statement).await.unwrap().is_empty(), "all indexes are there again");
+        sqlx::raw_sql("DROP INDEX by_owner").execute(&mut connection).await.unwrap();
+        assert!(!serves_without_others(&mut connection, statement).await.unwrap());
     }
 
     #[test]
