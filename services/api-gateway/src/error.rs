@@ -6,6 +6,8 @@ use http::{Method, StatusCode};
 use streamgate_core::{ErrorKind, Failure, FieldViolation};
 use tonic::Status;
 
+use crate::edge::patience::was_silent;
+
 /// Why a change that was meant for another version of an object is refused; HTTP has a status of its own for it.
 const ETAG_MISMATCH: &str = "etag_mismatch";
 
@@ -41,6 +43,9 @@ pub enum Error {
     /// The body ended before it was whole.
     #[error("the body broke off before it was whole")]
     BrokenBody,
+    /// The body did not come in time.
+    #[error("the body came too slowly")]
+    SlowBody,
     /// Fields of the request are wrong.
     #[error("fields of the request are wrong")]
     Fields(Vec<FieldViolation>),
@@ -76,12 +81,25 @@ impl Error {
         Self::Fields(vec![FieldViolation::new(field, description)])
     }
 
+    /// Why the body of a request could not be read to its end.
+    #[must_use]
+    pub fn of_body(error: &(dyn std::error::Error + 'static)) -> Self {
+        if was_silent(error) { Self::SlowBody } else { Self::BrokenBody }
+    }
+
+    /// Whether a change was meant for another version of an object.
+    #[must_use]
+    pub fn is_etag_mismatch(&self) -> bool {
+        matches!(self, Self::Refused(failure) if failure.reason == ETAG_MISMATCH)
+    }
+
     /// What kind of error it is.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::UnknownPath | Self::WrongMethod { .. } => ErrorKind::NotFound,
             Self::WrongMediaType { .. } | Self::Malformed(_) | Self::BrokenBody | Self::Fields(_) => ErrorKind::InvalidArgument,
+            Self::SlowBody => ErrorKind::Cancelled,
             Self::TooLarge { .. } => ErrorKind::TooLarge,
             Self::Refused(failure) => failure.kind,
             Self::TooSlow => ErrorKind::DeadlineExceeded,
@@ -95,7 +113,7 @@ impl Error {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Refused(failure) if failure.reason == ETAG_MISMATCH => StatusCode::PRECONDITION_FAILED,
+            _ if self.is_etag_mismatch() => StatusCode::PRECONDITION_FAILED,
             Self::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::WrongMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             other => other.kind().http_status(),
@@ -110,6 +128,7 @@ impl Error {
             Self::TooLarge { .. } => "body_too_large",
             Self::Malformed(_) => "malformed_request",
             Self::BrokenBody => "broken_body",
+            Self::SlowBody => "slow_body",
             Self::TooSlow => "deadline_exceeded",
             Self::TooOften { .. } => "rate_limited",
             Self::OutsideAsset { .. } => "range_not_satisfiable",

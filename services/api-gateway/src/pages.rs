@@ -11,7 +11,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use crate::{edge::headers::PAGE_POLICY, error::Error};
+use crate::{edge::headers::PAGE_POLICY, error::Error, rest::tags};
 
 const STUDIO: &str = include_str!("../web/index.html");
 const WATCH: &str = include_str!("../web/watch.html");
@@ -58,7 +58,7 @@ async fn asset(path: Result<Path<String>, PathRejection>, asked: HeaderMap) -> R
     };
     let tag = tag(bytes);
     let mut response = Response::new(Body::empty());
-    if asked.get(header::IF_NONE_MATCH).is_some_and(|known| known == tag.as_str()) {
+    if tags::of(&asked, header::IF_NONE_MATCH).iter().any(|known| known.means(&tag)) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     } else {
         *response.body_mut() = Body::from(*bytes);
@@ -66,16 +66,17 @@ async fn asset(path: Result<Path<String>, PathRejection>, asked: HeaderMap) -> R
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{tag}\"")) {
         headers.insert(header::ETAG, tag);
     }
     response
 }
 
+/// Names what a file holds.
 fn tag(bytes: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
-    format!("\"{:016x}\"", hasher.finish())
+    format!("{:016x}", hasher.finish())
 }
 
 #[cfg(test)]

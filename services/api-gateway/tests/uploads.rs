@@ -4,14 +4,25 @@
 
 mod common;
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
 use axum::body::Body;
 use bytes::Bytes;
 use common::{Edge, JSON, SIGNED_IN, assert_problem};
+use futures::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::json;
 use streamgate_proto::streamgate::upload::v1::write_chunk_header::Place;
 use streamgate_testkit::eventually;
+use tokio::time::{Instant, sleep};
 
+const BOUND: Duration = Duration::from_secs(60);
 const FORM: (&str, &str) = ("content-type", "multipart/form-data; boundary=X");
 
 fn part(name: &str, file: Option<&str>, text: &str) -> String {
@@ -70,7 +81,7 @@ async fn a_form_that_breaks_off_is_cancelled_unless_it_can_be_repeated() {
     let broken = edge.call("POST", "/api/v1/upload", &[SIGNED_IN, FORM], half.clone()).await;
     assert_eq!(broken.status, 400, "{broken:?}");
     let cancelled = async || Ok((edge.seen.0.lock().unwrap().cancelled == 1).then_some(()));
-    eventually("the upload is cancelled", std::time::Duration::from_secs(5), cancelled).await.unwrap();
+    eventually("the upload is cancelled", BOUND, cancelled).await.unwrap();
 
     let edge = Edge::start();
     let key = ("idempotency-key", "k");
@@ -104,10 +115,10 @@ async fn a_caller_that_goes_away_leaves_nothing() {
     let stored = async || Ok((!edge.seen.0.lock().unwrap().bytes.is_empty()).then_some(()));
     tokio::select! {
         _ = call => panic!("the form never ends"),
-        stored = eventually("bytes have come", std::time::Duration::from_secs(20), stored) => stored.unwrap(),
+        stored = eventually("bytes have come", BOUND, stored) => stored.unwrap(),
     }
     let cancelled = async || Ok((edge.seen.0.lock().unwrap().cancelled > 0).then_some(()));
-    eventually("the upload is cancelled", std::time::Duration::from_secs(20), cancelled).await.unwrap();
+    eventually("the upload is cancelled", BOUND, cancelled).await.unwrap();
 }
 
 #[tokio::test]
@@ -200,4 +211,101 @@ async fn a_body_is_never_gathered() {
     let body = Body::new(StreamBody::new(futures::stream::iter(frames.collect::<Vec<_>>())).map_err(std::io::Error::other));
     let reply = edge.call("POST", "/api/v1/upload", &[SIGNED_IN, FORM], body).await;
     assert_eq!((reply.status, reply.json()["size"].as_u64()), (201, Some(4 * 1024 * 1024)));
+}
+
+const RAW: (&str, &str) = ("content-type", "application/offset+octet-stream");
+
+/// A body that begins so, and of which nothing more comes.
+fn stalled(beginning: impl Into<Bytes>) -> Body {
+    Body::from_stream(stream::iter([Ok::<_, std::io::Error>(beginning.into())]).chain(stream::pending()))
+}
+
+/// A body that begins so, and goes on with a byte every now and then.
+fn trickling(beginning: impl Into<Bytes>) -> Body {
+    let drops = stream::repeat(()).then(async |()| {
+        sleep(Duration::from_secs(20)).await;
+        Ok(Bytes::from_static(b"x"))
+    });
+    Body::from_stream(stream::iter([Ok::<_, std::io::Error>(beginning.into())]).chain(drops))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_heard_while_the_body_trickles() {
+    let edge = Edge::start();
+    let began = Instant::now();
+    let wrong = edge.call("PATCH", "/api/v1/uploads/upl_1", &[SIGNED_IN, RAW, ("upload-offset", "7")], trickling("abc")).await;
+    assert_problem(&wrong, 409, "wrong_offset");
+    edge.seen.0.lock().unwrap().full = true;
+    let form = part("file", Some("a.mp4"), &"bytes".repeat(100));
+    assert_problem(&edge.call("POST", "/api/v1/upload", &[SIGNED_IN, FORM], trickling(form)).await, 507, "storage_full");
+    assert!(began.elapsed() < Duration::from_secs(20), "another byte was waited for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stands_still_is_given_up() {
+    let edge = Edge::start();
+    let half = part("file", Some("a.mp4"), "half of it").trim_end().to_owned();
+    let octets = ("content-type", "application/octet-stream");
+    let chunk = "/api/v1/upload/chunk?upload_id=u&index=0";
+    for (method, path, headers, body) in [
+        ("POST", "/api/v1/upload", vec![SIGNED_IN, FORM], stalled("--X\r\ncontent-")),
+        ("POST", "/api/v1/upload", vec![FORM], trickling("--X\r\ncontent-disposition: form-data; name=title\r\n\r\n")),
+        ("POST", "/api/v1/upload", vec![SIGNED_IN, FORM], stalled(half)),
+        ("POST", "/api/v1/upload/chunk", vec![FORM], trickling("--X\r\ncontent-disposition: form-data; name=index\r\n\r\n")),
+        ("POST", chunk, vec![SIGNED_IN, octets], stalled("abc")),
+        ("POST", "/api/v1/uploads", vec![JSON], trickling("{")),
+    ] {
+        assert_problem(&edge.call(method, path, &headers, body).await, 408, "slow_body");
+    }
+    assert!(edge.seen.0.lock().unwrap().chunks.is_empty(), "a chunk that did not come whole must not look whole");
+    let cancelled = async || Ok((edge.seen.0.lock().unwrap().cancelled > 0).then_some(()));
+    eventually("the upload is cancelled", BOUND, cancelled).await.unwrap();
+
+    let edge = Edge::start();
+    let slow = edge.call("PATCH", "/api/v1/uploads/upl_1", &[SIGNED_IN, RAW, ("upload-offset", "0")], stalled("abc")).await;
+    assert_problem(&slow, 408, "slow_body");
+    assert_eq!(edge.call("HEAD", "/api/v1/uploads/upl_1", &[SIGNED_IN], "").await.header("upload-offset"), "3");
+}
+
+#[tokio::test]
+async fn a_form_says_each_word_once() {
+    let edge = Edge::start();
+    let file = part("file", Some("a"), "b");
+    for name in ["title", "gate", "sha256", "file"] {
+        let word = part(name, None, "");
+        for form in [format!("{word}{word}{file}--X--\r\n"), format!("{word}{file}{word}--X--\r\n")] {
+            let twice = edge.call("POST", "/api/v1/upload", &[SIGNED_IN, FORM], form).await;
+            assert_problem(&twice, 400, "invalid_argument");
+            assert_eq!(twice.json()["errors"][0]["field"], name);
+        }
+    }
+    let chunk = part("chunk", None, "abc");
+    for (path, name) in [("/api/v1/uploads/upl_1/chunks", "upload_id"), ("/api/v1/upload/chunk?index=1", "index")] {
+        let form = format!("{}{chunk}--X--\r\n", part(name, None, "2"));
+        let twice = edge.call("POST", path, &[SIGNED_IN, FORM], form).await;
+        assert_problem(&twice, 400, "invalid_argument");
+        assert_eq!(twice.json()["errors"][0]["field"], name);
+    }
+    assert_eq!(edge.seen.0.lock().unwrap().completed, 0);
+}
+
+#[tokio::test]
+async fn what_is_no_form_is_not_kept() {
+    let edge = Edge::start();
+    // A client that waits for leave to send is not read on after a refusal.
+    let headers = [SIGNED_IN, FORM, ("expect", "100-continue")];
+    for beginning in
+        ["", "--X\r\nendless-header: ", "--X\r\ncontent-disposition: form-data; name=\"file\"\r\n\r\n\r\n--X\r\nmore: "]
+    {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&sent);
+        let noise = stream::iter(0..1_000).map(move |_| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            Ok(Bytes::from(vec![b'x'; 64 * 1024]))
+        });
+        let body = Body::from_stream(stream::iter([Ok::<_, std::io::Error>(Bytes::from(beginning))]).chain(noise));
+        let refused = edge.call("POST", "/api/v1/upload", &headers, body).await;
+        assert_problem(&refused, 400, "malformed_request");
+        assert!(sent.load(Ordering::Relaxed) < 10, "{} frames were taken in", sent.load(Ordering::Relaxed));
+    }
 }

@@ -2,13 +2,17 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use axum::{Router, extract::Request, response::Response};
+use axum::{
+    Router,
+    extract::Request,
+    response::{IntoResponse as _, Response},
+};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::cors::CorsLayer;
 
 use crate::{
     context::REQUEST_ID,
-    edge::{cors, headers, limit::Limits, request_id},
+    edge::{cors, entry, headers, limit::Limits, request_id},
     metrics::{Answer, EdgeMetrics},
     problem,
     proxy::is_grpc,
@@ -37,8 +41,8 @@ impl Edge {
         let grpc = is_grpc(request.headers());
         let surface = surface(grpc, request.uri().path());
         let in_flight = InFlight::begin(&self.metrics);
-        let limited = service_fn(|request| self.limits.around(self.routes.clone(), request));
-        let response = self.cors.layer(limited).oneshot(request).await.unwrap_or_else(|never: Infallible| match never {});
+        let inner = service_fn(|request| self.admitted(request));
+        let response = self.cors.layer(inner).oneshot(request).await.unwrap_or_else(|never: Infallible| match never {});
         drop(in_flight);
         let mut response =
             if grpc { problem::render_grpc(response) } else { problem::render(response, id.to_str().unwrap_or_default()) };
@@ -46,6 +50,13 @@ impl Edge {
         response.headers_mut().insert(REQUEST_ID, id);
         self.metrics.answers.get_or_create(&Answer { surface, status: response.status().as_u16() }).inc();
         response
+    }
+
+    async fn admitted(&self, request: Request) -> Result<Response, Infallible> {
+        match entry::admit(request) {
+            Ok(request) => self.limits.around(self.routes.clone(), request).await,
+            Err(error) => Ok(error.into_response()),
+        }
     }
 }
 

@@ -7,7 +7,10 @@ use streamgate_core::{ErrorKind, Failure, access::only_reads};
 
 use crate::{
     error::{Error, Result},
-    rest::table::Binding,
+    rest::{
+        table::Binding,
+        tags::{self, Tag},
+    },
 };
 
 /// Fills a request's `request_id`, so that a repeated call gives the first answer.
@@ -16,7 +19,9 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const LONGEST_KEY: usize = 128;
 /// Fields of requests that headers fill.
 const REQUEST_ID: &str = "request_id";
-const ETAG: &str = "etag";
+pub const ETAG: &str = "etag";
+/// Most tags of a list that are looked at.
+const MOST_TAGS: usize = 16;
 /// Says that `Prefer` was followed.
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const MINIMAL: &str = "return=minimal";
@@ -28,10 +33,12 @@ pub struct Wishes<'a> {
     pub request_id: Option<&'a str>,
     /// For the field `etag`.
     pub etag: Option<String>,
+    /// Others that will do as well.
+    pub other_etags: Vec<String>,
     /// An answer without a body will do.
     minimal: bool,
     /// Answers that the caller has already.
-    known: Vec<String>,
+    known: Vec<Tag>,
 }
 
 impl<'a> Wishes<'a> {
@@ -43,8 +50,11 @@ impl<'a> Wishes<'a> {
         let changes = !only_reads(binding.grpc_path.path());
         let minimal =
             changes && matches!(binding.method, Method::PUT | Method::PATCH | Method::DELETE) && prefers_minimal(headers);
-        let known = if binding.method == Method::GET { tags(headers, header::IF_NONE_MATCH) } else { Vec::new() };
-        Ok(Self { request_id: request_id(binding, headers)?, etag: etag(binding, headers)?, minimal, known })
+        let mut known = if binding.method == Method::GET { tags::of(headers, header::IF_NONE_MATCH) } else { Vec::new() };
+        known.truncate(MOST_TAGS);
+        let mut etags = etags(binding, headers)?.into_iter();
+        let (etag, other_etags) = (etags.next(), etags.collect());
+        Ok(Self { request_id: request_id(binding, headers)?, etag, other_etags, minimal, known })
     }
 
     /// What is answered with `body`, which shows an object that names itself by `own_tag`: less where nobody wants it.
@@ -56,7 +66,7 @@ impl<'a> Wishes<'a> {
         // An object's own tag leaves out what changes by itself, such as progress: it guards changes, not copies.
         let etag = etag.or_else(|| validates(binding).then(|| weak_tag(&body)));
         let has = etag.as_deref().filter(|tag| tag.starts_with("W/")).map(|tag| tag.trim_start_matches("W/").trim_matches('"'));
-        if has.is_some_and(|tag| self.known.iter().any(|known| known == tag)) {
+        if has.is_some_and(|tag| self.known.iter().any(|known| known.means(tag))) {
             return Answer { body: None, etag, status: http::StatusCode::NOT_MODIFIED, applied: None };
         }
         Answer { body: Some(body), etag, status: http::StatusCode::OK, applied: None }
@@ -123,31 +133,23 @@ pub fn is_repeatable(binding: &Binding) -> bool {
         || matches!(binding.method, Method::GET | Method::PUT | Method::DELETE)
 }
 
-fn etag(binding: &Binding, headers: &HeaderMap) -> Result<Option<String>> {
+fn etags(binding: &Binding, headers: &HeaderMap) -> Result<Vec<String>> {
     if !headers.contains_key(header::IF_MATCH) {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     if !takes(&binding.rpc.input(), ETAG) {
         return Err(Error::field("If-Match", "is not taken by this call"));
     }
-    match tags(headers, header::IF_MATCH).as_slice() {
-        [tag] => Ok(Some(tag.clone())),
-        _ => Err(Error::field("If-Match", "is one entity tag, or *")),
+    let wanted: Vec<String> = tags::of(headers, header::IF_MATCH).into_iter().map(Tag::wanted).collect();
+    if wanted.is_empty() || wanted.len() > MOST_TAGS {
+        return Err(Error::field("If-Match", format!("is 1 to {MOST_TAGS} entity tags, or *")));
     }
+    Ok(wanted)
 }
 
 /// Whether `message` has a text field of this name that a header may fill.
 pub fn takes(message: &MessageDescriptor, field: &str) -> bool {
     message.get_field_by_name(field).is_some_and(|field| field.kind() == prost_reflect::Kind::String && !field.is_list())
-}
-
-/// Entity tags without their quotes and weakness.
-fn tags(headers: &HeaderMap, name: HeaderName) -> Vec<String> {
-    /// Most tags that are looked at.
-    const MOST: usize = 16;
-    let lists = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    let tags = lists.flat_map(|list| list.split(',')).map(|tag| tag.trim().trim_start_matches("W/").trim_matches('"').to_owned());
-    tags.filter(|tag| !tag.is_empty()).take(MOST).collect()
 }
 
 fn prefers_minimal(headers: &HeaderMap) -> bool {
@@ -204,8 +206,15 @@ mod tests {
     }
 
     #[test]
-    fn tags_lose_quotes_and_weakness() {
-        assert_eq!(tags(&headers("if-match", "W/\"a\", \"b\" , *"), header::IF_MATCH), ["a", "b", "*"]);
+    fn a_change_may_be_meant_for_one_of_several_versions() {
+        let wishes = |text| {
+            with_binding(&Method::DELETE, "/api/v1/contents/c1", |b| {
+                Wishes::of(b, &headers("if-match", text)).map(|w| (w.etag, w.other_etags))
+            })
+        };
+        assert_eq!(wishes("\"r1\"").unwrap(), (Some("r1".into()), vec![]));
+        assert_eq!(wishes("W/\"r1\", \"r2\"").unwrap(), (Some("W/\"r1\"".into()), vec!["r2".into()]));
+        assert!(wishes("").is_err() && wishes("a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q").is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod input;
 pub mod json;
 pub mod shape;
 pub mod table;
+pub mod tags;
 pub mod template;
 pub mod wire;
 pub mod write;
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage};
+use prost_reflect::{DescriptorPool, DynamicMessage, Value};
 use tonic::client::Grpc;
 
 use crate::{
@@ -35,7 +36,7 @@ use crate::{
     error::{Error, Result},
     rest::{
         codec::BytesCodec,
-        headers::{Answer, Wishes},
+        headers::{Answer, ETAG, Wishes},
         table::{Binding, BodyRule, Found, Table},
     },
 };
@@ -92,7 +93,7 @@ impl Transcoder {
         let body = self.read_body(binding, &parts.headers, body).await?;
         let message = input::message(binding, &variables, parts.uri.query(), &body, &wishes)?;
         let context = CallContext::of(&parts.headers);
-        let call = self.call(binding, &context, message);
+        let call = self.call_for_one_of(binding, &context, message, &wishes.other_etags);
         let answer = tokio::time::timeout(self.timeout, call).await.map_err(|_| Error::TooSlow)??;
         let (shapes, shown) = (self.table.shapes(), shown(binding, &answer)?);
         let written = write::write(shapes, binding.shown, shown)?;
@@ -106,8 +107,8 @@ impl Transcoder {
         let bytes = match tokio::time::timeout(self.timeout, Limited::new(body, self.body_limit).collect()).await {
             Ok(Ok(collected)) => collected.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Error::TooLarge { limit_bytes: self.body_limit }),
-            Ok(Err(_)) => return Err(Error::BrokenBody),
-            Err(_) => return Err(Error::TooSlow),
+            Ok(Err(error)) => return Err(Error::of_body(error.as_ref())),
+            Err(_) => return Err(Error::SlowBody),
         };
         if !bytes.is_empty() && !is_json(headers) {
             return Err(Error::WrongMediaType { wanted: "application/json" });
@@ -115,7 +116,26 @@ impl Transcoder {
         Ok(bytes)
     }
 
-    async fn call(&self, binding: &Binding, context: &CallContext, message: DynamicMessage) -> Result<Bytes> {
+    /// Calls again for each of the other versions that the change may be made to: a service asks for one.
+    async fn call_for_one_of(
+        &self,
+        binding: &Binding,
+        context: &CallContext,
+        mut message: DynamicMessage,
+        other_etags: &[String],
+    ) -> Result<Bytes> {
+        let mut outcome = self.call(binding, context, &message).await;
+        for etag in other_etags {
+            if !outcome.as_ref().is_err_and(Error::is_etag_mismatch) {
+                break;
+            }
+            message.set_field_by_name(ETAG, Value::String(etag.clone()));
+            outcome = self.call(binding, context, &message).await;
+        }
+        outcome
+    }
+
+    async fn call(&self, binding: &Binding, context: &CallContext, message: &DynamicMessage) -> Result<Bytes> {
         let mut client = Grpc::new(self.backends.channel(binding.service)).max_decoding_message_size(self.response_limit);
         client.ready().await?;
         let mut request = context.request(Bytes::from(message.encode_to_vec()));

@@ -2,23 +2,24 @@
 //!
 //! A small chunk may also come as JSON; that is plain REST.
 
-use axum::{
-    body::Body,
-    extract::{DefaultBodyLimit, FromRequest as _, Multipart, Request, multipart::Field},
-    response::Response,
-};
+use axum::{body::Body, extract::Request, response::Response};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue, header};
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use streamgate_proto::streamgate::upload::v1::{WriteChunkHeader, WriteChunkResponse, write_chunk_header::Place};
+use tokio::time::Instant;
 
 use crate::{
     context::CallContext,
     error::{Error, Result},
     rest::json,
-    upload::{Uploads, form, session::Session},
+    upload::{
+        Uploads,
+        parts::{Form, Part, before},
+        session::Session,
+    },
 };
 
 /// Kinds of body that are the chunk itself, without parameters.
@@ -66,20 +67,23 @@ pub async fn answer(uploads: &Uploads, upload_id: Option<&str>, kind: Kind, requ
     if let Some(upload_id) = upload_id {
         words.take("upload_id", upload_id.to_owned())?;
     }
-    words.digest(request.headers())?;
-    let written =
-        if kind == Kind::Form { of_form(&session, words, request).await? } else { raw(&session, words, request).await? };
+    let written = if kind == Kind::Form {
+        of_form(&session, words, Form::of(request).await?, Instant::now() + uploads.timeout).await?
+    } else {
+        raw(&session, words, request).await?
+    };
     json_answer(&uploads.pool, &written)
 }
 
-async fn raw(session: &Session, words: Words, request: Request) -> Result<WriteChunkResponse> {
+async fn raw(session: &Session, mut words: Words, request: Request) -> Result<WriteChunkResponse> {
+    words.digest(request.headers())?;
     let size = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let header = words.header(size.unwrap_or(0))?;
     let mut body = request.into_body().into_data_stream();
     session
         .write_chunk(header, async |sender| {
             while let Some(bytes) = body.next().await {
-                if !session.send_chunk(&sender, bytes.map_err(|_| Error::BrokenBody)?).await {
+                if !session.send_chunk(&sender, bytes.map_err(|error| Error::of_body(&error))?).await {
                     break;
                 }
             }
@@ -88,26 +92,24 @@ async fn raw(session: &Session, words: Words, request: Request) -> Result<WriteC
         .await
 }
 
-/// The words come before the chunk, so that a chunk without a place is not read.
-async fn of_form(session: &Session, mut words: Words, mut request: Request) -> Result<WriteChunkResponse> {
-    DefaultBodyLimit::disable().apply(&mut request);
-    let mut form = Multipart::from_request(request, &()).await.map_err(|error| Error::Malformed(error.body_text()))?;
+/// The words come before the chunk, and until `end`, so that a chunk without a place is not read.
+async fn of_form(session: &Session, mut words: Words, mut form: Form, end: Instant) -> Result<WriteChunkResponse> {
     loop {
-        let Some(mut field) = form.next_field().await.map_err(|error| form::broken(&error))? else {
+        let Some(part) = before(end, form.next()).await? else {
             return Err(Error::field("chunk", "is required, after the fields that say where it belongs"));
         };
-        let name = field.name().unwrap_or_default().to_owned();
-        if name == "chunk" || name == "file" {
-            return of_field(session, words.header(0)?, field).await;
+        if matches!(part.name(), "chunk" | "file") {
+            return of_part(session, words.header(0)?, part).await;
         }
-        words.take(&name, form::text(&name, &mut field).await?)?;
+        let name = part.name().to_owned();
+        words.take(&name, before(end, part.text()).await?)?;
     }
 }
 
-async fn of_field(session: &Session, header: WriteChunkHeader, mut field: Field<'_>) -> Result<WriteChunkResponse> {
+async fn of_part(session: &Session, header: WriteChunkHeader, mut part: Part<'_>) -> Result<WriteChunkResponse> {
     session
         .write_chunk(header, async |sender| {
-            while let Some(bytes) = field.chunk().await.map_err(|error| form::broken(&error))? {
+            while let Some(bytes) = part.chunk().await? {
                 if !session.send_chunk(&sender, bytes).await {
                     break;
                 }
@@ -134,10 +136,15 @@ struct Words {
     index: Option<u32>,
     offset_bytes: Option<u64>,
     sha256: String,
+    /// Names of the words that were said.
+    said: Vec<String>,
 }
 
 impl Words {
     fn take(&mut self, name: &str, text: String) -> Result<()> {
+        if self.said.iter().any(|said| said == name) {
+            return Err(Error::field(name, "is given twice"));
+        }
         match name {
             "upload_id" => self.upload_id = text,
             "sha256" => self.sha256 = text,
@@ -148,6 +155,7 @@ impl Words {
                 return Err(Error::field(name, format!("is not a parameter of a chunk; {known}")));
             }
         }
+        self.said.push(name.to_owned());
         Ok(())
     }
 
@@ -160,8 +168,7 @@ impl Words {
         let bytes = digest.strip_prefix(':').and_then(|rest| rest.strip_suffix(':')).and_then(|text| STANDARD.decode(text).ok());
         let bytes = bytes.filter(|bytes| bytes.len() == 32);
         let bytes = bytes.ok_or_else(|| Error::field("Content-Digest", "is sha-256=:base64 of 32 bytes:"))?;
-        self.sha256 = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(())
+        self.take("sha256", bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     fn header(self, size_bytes: u64) -> Result<WriteChunkHeader> {

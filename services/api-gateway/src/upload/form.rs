@@ -2,10 +2,7 @@
 
 use axum::{
     Json,
-    extract::{
-        DefaultBodyLimit, FromRequest as _, Multipart, Request,
-        multipart::{Field, MultipartError},
-    },
+    extract::Request,
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderMap, StatusCode};
@@ -17,16 +14,19 @@ use streamgate_proto::streamgate::{
     gate::v1::Rule,
     upload::v1::{CreateUploadRequest, Upload, UploadState},
 };
+use tokio::time::Instant;
 
 use crate::{
     context::CallContext,
     error::{Error, Result},
     rest::{self, json},
-    upload::{Uploads, session::Session, unfinished::Unfinished},
+    upload::{
+        Uploads,
+        parts::{Form, Part, before},
+        session::Session,
+        unfinished::Unfinished,
+    },
 };
-
-/// Largest `title`, `gate` or `sha256`: a gate of 32 leaves fits many times.
-const TEXT_FIELD_BYTES: usize = 64 * 1024;
 
 /// What the answer says of the stored file.
 #[derive(Debug, Serialize)]
@@ -45,16 +45,16 @@ struct Words {
     title: Option<String>,
     gate: Option<Rule>,
     sha256: Option<String>,
+    /// Names of the words that were said.
+    said: Vec<String>,
 }
 
 /// Takes a form in.
-pub async fn answer(uploads: &Uploads, mut request: Request) -> Result<Response> {
+pub async fn answer(uploads: &Uploads, request: Request) -> Result<Response> {
     let session = uploads.session(&CallContext::of(request.headers()));
     check_kind(request.headers())?;
     let arrival = Arrival::of(request.headers())?;
-    // The body is a stream of any length; the upload service knows the limit.
-    DefaultBodyLimit::disable().apply(&mut request);
-    let mut form = Multipart::from_request(request, &()).await.map_err(|error| Error::Malformed(error.body_text()))?;
+    let mut form = Form::of(request).await?;
     let (upload, new) = take_in(uploads, &session, &mut form, arrival).await?;
     let stored = Stored {
         upload_id: upload.upload_id,
@@ -102,19 +102,20 @@ fn check_kind(headers: &HeaderMap) -> Result<()> {
 }
 
 /// Reads the form and stores its file. False beside an upload that an earlier call had completed.
-async fn take_in(uploads: &Uploads, session: &Session, form: &mut Multipart, arrival: Arrival) -> Result<(Upload, bool)> {
+async fn take_in(uploads: &Uploads, session: &Session, form: &mut Form, arrival: Arrival) -> Result<(Upload, bool)> {
     let mut words = Words::default();
+    let end = Instant::now() + uploads.timeout;
     let file = loop {
-        let Some(field) = form.next_field().await.map_err(|error| broken(&error))? else {
+        let Some(part) = before(end, form.next()).await? else {
             return Err(Error::field("file", "is required"));
         };
-        if field.name() == Some("file") {
-            break field;
+        if part.name() == "file" {
+            break part;
         }
-        words.read(&uploads.pool, field).await?;
+        before(end, words.read(&uploads.pool, part)).await?;
     };
     let request = CreateUploadRequest {
-        filename: file.file_name().filter(|name| !name.is_empty()).unwrap_or("upload").to_owned(),
+        filename: file.file_name().unwrap_or("upload").to_owned(),
         title: words.title.take().unwrap_or_default(),
         gate: words.gate.take(),
         request_id: arrival.request_id,
@@ -142,9 +143,10 @@ async fn take_in(uploads: &Uploads, session: &Session, form: &mut Multipart, arr
 }
 
 /// Takes the words after the file, and closes the upload.
-async fn finish(uploads: &Uploads, session: &Session, upload: &Upload, form: &mut Multipart, mut words: Words) -> Result<Upload> {
-    while let Some(field) = form.next_field().await.map_err(|error| broken(&error))? {
-        words.read(&uploads.pool, field).await?;
+async fn finish(uploads: &Uploads, session: &Session, upload: &Upload, form: &mut Form, mut words: Words) -> Result<Upload> {
+    let end = Instant::now() + uploads.timeout;
+    while let Some(part) = before(end, form.next()).await? {
+        before(end, words.read(&uploads.pool, part)).await?;
     }
     if let Some(title) = words.title {
         session.set_title(&upload.content_id, title).await?;
@@ -156,10 +158,10 @@ async fn finish(uploads: &Uploads, session: &Session, upload: &Upload, form: &mu
 }
 
 /// Sends the file's bytes, but for those that an earlier call has stored.
-async fn store(session: &Session, upload: &Upload, mut file: Field<'_>) -> Result<()> {
+async fn store(session: &Session, upload: &Upload, mut file: Part<'_>) -> Result<()> {
     let mut stored = upload.offset_bytes;
     let pump = async |sender| {
-        while let Some(mut chunk) = file.chunk().await.map_err(|error| broken(&error))? {
+        while let Some(mut chunk) = file.chunk().await? {
             let known = usize::try_from(stored).unwrap_or(usize::MAX).min(chunk.len());
             stored -= known as u64;
             let fresh = chunk.split_off(known);
@@ -173,34 +175,23 @@ async fn store(session: &Session, upload: &Upload, mut file: Field<'_>) -> Resul
 }
 
 impl Words {
-    async fn read(&mut self, pool: &DescriptorPool, mut field: Field<'_>) -> Result<()> {
-        let name = field.name().unwrap_or_default().to_owned();
-        let slot = match name.as_str() {
-            "title" => &mut self.title,
-            "sha256" => &mut self.sha256,
+    async fn read(&mut self, pool: &DescriptorPool, part: Part<'_>) -> Result<()> {
+        let name = part.name().to_owned();
+        if name == "file" || self.said.contains(&name) {
+            return Err(Error::field(name, "is given twice"));
+        }
+        match name.as_str() {
+            "title" => self.title = Some(part.text().await?),
+            "sha256" => self.sha256 = Some(part.text().await?),
             "gate" => {
-                let text = text(&name, &mut field).await?;
+                let text = part.text().await?;
                 self.gate = if text.trim().is_empty() { None } else { Some(gate(pool, &text)?) };
-                return Ok(());
             }
-            "file" => return Err(Error::field("file", "is given twice")),
             _ => return Err(Error::field(name, "is not a field of this form; it takes file, title, gate and sha256")),
-        };
-        *slot = Some(text(&name, &mut field).await?);
+        }
+        self.said.push(name);
         Ok(())
     }
-}
-
-/// The text of a field of a form.
-pub async fn text(name: &str, field: &mut Field<'_>) -> Result<String> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
-        if bytes.len() + chunk.len() > TEXT_FIELD_BYTES {
-            return Err(Error::field(name, format!("is longer than {TEXT_FIELD_BYTES} bytes")));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    String::from_utf8(bytes).map_err(|_| Error::field(name, "is no UTF-8 text"))
 }
 
 /// Reads a gate as REST does, so that its errors are the same.
@@ -217,14 +208,4 @@ fn gate(pool: &DescriptorPool, text: &str) -> Result<Rule> {
 fn below_gate(violation: FieldViolation) -> FieldViolation {
     let path = if violation.field.is_empty() { "gate".to_owned() } else { format!("gate.{}", violation.field) };
     FieldViolation::new(path, violation.description)
-}
-
-/// What is told of a form that can't be read.
-pub fn broken(error: &MultipartError) -> Error {
-    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return Error::TooLarge { limit_bytes: TEXT_FIELD_BYTES };
-    }
-    // The parser tells a broken connection and a broken form apart only in words.
-    tracing::debug!(error = %error.body_text(), "a form could not be read");
-    Error::Malformed(format!("the form could not be read: {}", error.body_text()))
 }

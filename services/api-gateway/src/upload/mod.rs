@@ -5,6 +5,7 @@
 pub mod chunk;
 pub mod form;
 mod linger;
+mod parts;
 pub mod resume;
 mod session;
 mod unfinished;
@@ -82,7 +83,8 @@ where
 {
     let (request, rest) = Rest::of(request);
     let outcome = answer(request).await;
-    if outcome.is_err()
+    // Whoever sends nothing is not waited for once more.
+    if outcome.as_ref().is_err_and(|error| !matches!(error, Error::SlowBody))
         && let Some(rest) = rest
     {
         rest.drain().await;

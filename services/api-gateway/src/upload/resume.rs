@@ -41,7 +41,7 @@ pub async fn append(session: Session, upload_id: &str, request: Request) -> Resu
         let mut body = request.into_body().into_data_stream();
         let pump = async |sender| {
             while let Some(chunk) = body.next().await {
-                let chunk = chunk.map_err(|_| Error::BrokenBody)?;
+                let chunk = chunk.map_err(|error| Error::of_body(&error))?;
                 if !session.send(&sender, chunk).await {
                     break;
                 }

@@ -100,7 +100,8 @@ impl Session {
         self.bounded(client.set_gate(self.context.request(request))).await.map(|_| ())
     }
 
-    /// Appends what `pump` sends. The service's own refusal is told rather than the pump's broken pipe.
+    /// Appends what `pump` sends. The service's own refusal is told rather than the pump's broken pipe, and at once: the
+    /// caller may be slow to send what nobody wants any more.
     pub async fn write<P, F>(&self, upload_id: &str, offset_bytes: u64, pump: P) -> Result<Upload>
     where
         P: FnOnce(ByteSender) -> F,
@@ -112,8 +113,13 @@ impl Session {
         let _ = sender.send(WriteUploadRequest { part: Some(header) }).await;
         let mut client = self.uploads.clone();
         let write = client.write_upload(self.context.request(ReceiverStream::new(receiver)));
-        let (pumped, written) = tokio::join!(pump(sender), write);
-        let upload = present(written?.into_inner().upload)?;
+        let mut write = std::pin::pin!(write);
+        let pumped = tokio::select! {
+            written = &mut write => return present(written?.into_inner().upload),
+            pumped = pump(sender) => pumped,
+        };
+        // What has come before the caller broke off becomes durable too.
+        let upload = present(write.await?.into_inner().upload)?;
         pumped?;
         Ok(upload)
     }
