@@ -129,6 +129,21 @@ impl Drop for PostgresRun {
     }
 }
 
+/// The rows of a service at a path, or on the server that stands for it, with the schema that these migrations make: what a
+/// service's `open(&Path)` gives. Its tests depend on `streamgate-store`; this crate, which that one is tested with, does not.
+#[macro_export]
+macro_rules! open_rows {
+    ($path:expr, $migrations:expr) => {
+        match $crate::rows::OnServer::instead_of($path) {
+            None => ::streamgate_store::Database::open($path, $migrations).await.unwrap(),
+            Some(at) => {
+                let server = ::streamgate_store::PostgresServer::parse(&at.url()).unwrap();
+                ::streamgate_store::Database::connect(&server, at.schema(), $migrations).await.unwrap()
+            }
+        }
+    };
+}
+
 /// Runs each case by itself on SQLite, and all on one PostgreSQL server, where it also checks that every statement they
 /// caused finds its rows through an index. The named module has `open(&Path)`, which makes the service's schema at the path or
 /// at what stands for it, and `READ_WHOLE`, the statements that may read a whole table, each with the reason.

@@ -21,8 +21,7 @@ use streamgate_monitor::{
     },
 };
 use streamgate_proto::streamgate::monitor::v1::{self as pb, monitor_service_server::MonitorService as _};
-use streamgate_store::{Database, Outbox, PostgresServer};
-use streamgate_testkit::rows::OnServer;
+use streamgate_store::{Database, Outbox};
 use tokio::sync::watch;
 use tonic::Request;
 
@@ -100,13 +99,7 @@ impl GasSource for Fake {
 
 /// The service's rows at `path`, or on the server that stands for it.
 pub async fn open(path: &Path) -> Database {
-    match OnServer::instead_of(path) {
-        None => Database::open(path, &MIGRATIONS).await.unwrap(),
-        Some(at) => {
-            let server = PostgresServer::parse(&at.url()).unwrap();
-            Database::connect(&server, at.schema(), &MIGRATIONS).await.unwrap()
-        }
-    }
+    streamgate_testkit::open_rows!(path, &MIGRATIONS)
 }
 
 /// Statements that read a whole table, and why they may.

@@ -24,7 +24,7 @@ use streamgate_proto::streamgate::{
     media::v1::{Asset, AudioRendition, Presentation, Segment, Track, VideoRendition},
     streaming::v1::{self as pb, read_asset_response::Part, streaming_service_server::StreamingService},
 };
-use streamgate_store::{BlobKey, BlobStore, Database, MemoryBlobs, Outbox, PostgresServer};
+use streamgate_store::{BlobKey, BlobStore, Database, MemoryBlobs, Outbox};
 use streamgate_streaming::{
     Config, Handler, Metrics,
     engine::{
@@ -32,7 +32,6 @@ use streamgate_streaming::{
         neighbours::{GateQuestion, Gates, Presentations, Title, Titles, TokenClaims, Tokens, Verdict},
     },
 };
-use streamgate_testkit::rows::OnServer;
 use tonic::{Request, Status};
 
 pub const WALLET: &str = "eip155:31337:0x70997970c51812dc3a010c7d01b50e0d17dc79c8";
@@ -128,13 +127,7 @@ pub struct Fixture {
 
 /// The service's rows at `path`, or on the server that stands for it.
 pub async fn open(path: &Path) -> Database {
-    match OnServer::instead_of(path) {
-        None => Database::open(path, &streamgate_streaming::MIGRATIONS).await.unwrap(),
-        Some(at) => {
-            let server = PostgresServer::parse(&at.url()).unwrap();
-            Database::connect(&server, at.schema(), &streamgate_streaming::MIGRATIONS).await.unwrap()
-        }
-    }
+    streamgate_testkit::open_rows!(path, &streamgate_streaming::MIGRATIONS)
 }
 
 /// Statements that read a whole table, and why they may.

@@ -18,8 +18,7 @@ use streamgate_proto::streamgate::{
         GetJobRequest, GetPresentationRequest, Job, JobState, SubmitJobRequest, transcoder_service_server::TranscoderService as _,
     },
 };
-use streamgate_store::{BlobKey, BlobStore, Database, EventHandler as _, Outbox, PostgresServer, bytes, collect, open_blobs};
-use streamgate_testkit::rows::OnServer;
+use streamgate_store::{BlobKey, BlobStore, Database, EventHandler as _, Outbox, bytes, collect, open_blobs};
 use streamgate_transcoder::{Claim, Config, Engine, Handler, MIGRATIONS, Metrics, Worker};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -66,13 +65,7 @@ done <"$here/part"
 
 /// The service's rows at `path`, or on the server that stands for it.
 pub async fn open(path: &Path) -> Database {
-    match OnServer::instead_of(path) {
-        None => Database::open(path, &MIGRATIONS).await.unwrap(),
-        Some(at) => {
-            let server = PostgresServer::parse(&at.url()).unwrap();
-            Database::connect(&server, at.schema(), &MIGRATIONS).await.unwrap()
-        }
-    }
+    streamgate_testkit::open_rows!(path, &MIGRATIONS)
 }
 
 /// Statements that read a whole table, and why they may.

@@ -29,8 +29,7 @@ use streamgate_proto::streamgate::{
         write_upload_request::Part,
     },
 };
-use streamgate_store::{BlobKey, BlobStore, Database, Events, Outbox, PostgresServer, collect, open_blobs};
-use streamgate_testkit::rows::OnServer;
+use streamgate_store::{BlobKey, BlobStore, Database, Events, Outbox, collect, open_blobs};
 use streamgate_upload::{
     Config, Handler, MIGRATIONS, Metrics,
     engine::{Engine, Room, Storage, Titles},
@@ -211,13 +210,7 @@ fn count_files(folder: &Path) -> usize {
 
 /// The service's rows at `path`, or on the server that stands for it.
 pub async fn open(path: &Path) -> Database {
-    match OnServer::instead_of(path) {
-        None => Database::open(path, &MIGRATIONS).await.unwrap(),
-        Some(at) => {
-            let server = PostgresServer::parse(&at.url()).unwrap();
-            Database::connect(&server, at.schema(), &MIGRATIONS).await.unwrap()
-        }
-    }
+    streamgate_testkit::open_rows!(path, &MIGRATIONS)
 }
 
 /// Statements that read a whole table, and why they may.

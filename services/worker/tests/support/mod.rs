@@ -15,7 +15,6 @@ use async_trait::async_trait;
 use streamgate_core::{Account, Caller, Identity, Role, ServiceName, ids::JobId};
 use streamgate_proto::streamgate::events::v1::Event;
 use streamgate_store::{Database, Outbox, PostgresServer};
-use streamgate_testkit::rows::OnServer;
 use streamgate_worker::{
     MIGRATIONS, Metrics,
     engine::{Claim, End, Ended, Filter, Job, Origin, Queue, State, Work},
@@ -30,13 +29,7 @@ use tonic::Request;
 
 /// The service's rows at `path`, or on the server that stands for it.
 pub async fn open(path: &Path) -> Database {
-    match OnServer::instead_of(path) {
-        None => Database::open(path, &MIGRATIONS).await.unwrap(),
-        Some(at) => {
-            let server = PostgresServer::parse(&at.url()).unwrap();
-            Database::connect(&server, at.schema(), &MIGRATIONS).await.unwrap()
-        }
-    }
+    streamgate_testkit::open_rows!(path, &MIGRATIONS)
 }
 
 /// Statements that read a whole table, and why they may.
