@@ -1,4 +1,4 @@
-//! What those who watch the platform ask for: the queries of its alert rules and of its dashboards.
+//! What those who watch the platform ask for: the queries of its alert rules and of its dashboards, and what it counts.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -87,6 +87,17 @@ fn known_rule(rule: &Value) -> KnownRule {
     let health = if word("health") == "ok" { "ok".to_owned() } else { format!("{} {}", word("health"), word("lastError")) };
     let value = Query { from: from.clone(), text: compared.to_owned() };
     KnownRule { query: Query { from, text }, value, health }
+}
+
+/// What the service on a port has counted under a name: the sum over all labels that hold `label`.
+///
+/// # Errors
+/// When the service does not answer, or what it says can't be read.
+pub async fn counted(port: u16, name: &str, label: &str) -> Result<u64> {
+    let answer = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await?.error_for_status()?;
+    let page = answer.text().await?;
+    let samples = page.lines().filter(|line| line.split(['{', ' ']).next() == Some(name) && line.contains(label));
+    samples.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<u64>().with_context(|| line.to_owned())).sum()
 }
 
 /// Health of each target by its address: "up", or why it can't be read.

@@ -23,6 +23,8 @@ pub(super) struct Member {
     /// The service that it is; `None` when it is all of them.
     service: Option<&'static str>,
     port: u16,
+    /// What it is told in place of what all are told.
+    settings: Vec<(String, String)>,
     log: PathBuf,
     process: Option<Process>,
 }
@@ -36,7 +38,14 @@ impl Member {
             Some(service) => format!("streamgate-{service}"),
         };
         let log = logs.join(format!("{binary}.log"));
-        Self { binary, service, port, log, process: None }
+        Self { binary, service, port, settings: Vec::new(), log, process: None }
+    }
+
+    /// One more process of a service, with settings of its own.
+    pub(super) fn replica(service: &'static str, port: u16, settings: &[(&str, &str)], logs: &Path) -> Self {
+        let first = Self::new(Some(service), port, logs);
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { log: logs.join(format!("{}-{port}.log", first.binary)), settings, ..first }
     }
 
     pub(super) fn holds(&self, service: &str) -> bool {
@@ -49,6 +58,10 @@ impl Member {
 
     pub(super) const fn port(&self) -> u16 {
         self.port
+    }
+
+    pub(super) fn settings(&self) -> &[(String, String)] {
+        &self.settings
     }
 
     pub(super) fn start(&mut self, command: &Command) -> Result<()> {

@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
 pub use builder::{PlatformBuilder, ServicePorts};
@@ -24,9 +25,12 @@ use self::{
     launch::{binary, inherited_settings},
     member::Member,
 };
+use crate::free_port;
 
 /// How long it may take to stop after SIGTERM.
 const STOP_BOUND: Duration = Duration::from_secs(60);
+/// How long a service may be writing to its own rows.
+const BUSY_BOUND: Duration = Duration::from_secs(60);
 
 /// The real platform, started from its real binaries; killed when dropped.
 #[derive(Debug)]
@@ -57,6 +61,14 @@ impl Platform {
         for index in 0..self.members.len() {
             self.launch(index)?;
         }
+        self.ready().await
+    }
+
+    /// Waits until all its processes are ready.
+    ///
+    /// # Errors
+    /// When one ends, or is not ready within a minute.
+    pub async fn ready(&mut self) -> Result<()> {
         for member in &mut self.members {
             member.ready().await?;
         }
@@ -72,6 +84,21 @@ impl Platform {
         self.members[index].kill();
         self.launch(index)?;
         self.members[index].ready().await
+    }
+
+    /// Starts one more process of a service on a free port, and gives that port at once, before it is [`ready`](Self::ready).
+    /// The others are not told of it, and `settings` go before what they are told. It shares their folder, so its rows must
+    /// be on a server.
+    ///
+    /// # Errors
+    /// When there is no such service, or all are one process.
+    pub fn start_replica(&mut self, service: &str, settings: &[(&str, &str)]) -> Result<u16> {
+        let name = self.ports.all().map(|(name, _)| name).find(|name| *name == service);
+        let name = name.filter(|_| self.shape != Shape::OneProcess).context("only a service of its own has replicas")?;
+        let port = free_port()?;
+        self.members.push(Member::replica(name, port, settings, self.scratch.path()));
+        self.launch(self.members.len() - 1)?;
+        Ok(port)
     }
 
     /// Ends the process that holds this service at once with SIGKILL, as a power cut would.
@@ -97,6 +124,7 @@ impl Platform {
         } else {
             command.env("SERVER_PORT", member.port().to_string());
         }
+        command.envs(member.settings().iter().map(|(name, value)| (name, value)));
         self.members[index].start(&command)
     }
 
@@ -142,6 +170,18 @@ impl Platform {
         let printed = self.run(&["apikey", "create", "--role", role, "--name", "test"])?;
         let key = printed.split_whitespace().find(|word| word.starts_with("sgk_"));
         Ok(key.context("the command printed no key")?.to_owned())
+    }
+
+    /// Runs SQL on the SQLite file of a service beside the service itself: for faults that a person or a disk makes.
+    ///
+    /// # Errors
+    /// When the file can't be opened, or the SQL fails.
+    pub async fn meddle_with_rows(&self, service: &str, sql: &str) -> Result<()> {
+        let file = self.data_dir.join("db").join(format!("{service}.db"));
+        let options = SqliteConnectOptions::new().filename(&file).busy_timeout(BUSY_BOUND);
+        let mut rows = options.connect().await.with_context(|| file.display().to_string())?;
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut rows).await.with_context(|| sql.to_owned())?;
+        Ok(rows.close().await?)
     }
 
     /// The settings that all its processes share.
