@@ -7,6 +7,7 @@ mod poster;
 mod verdict;
 
 use std::{
+    mem,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -66,10 +67,11 @@ impl Worker {
         self.0.readiness.lock().unwrap_or_else(PoisonError::into_inner).clone().map(|_| ())
     }
 
-    /// Runs jobs until `stop`; those under way are then given back.
+    /// Runs jobs until `stop`; those under way are then given back. While the database is away, what runs goes on as long
+    /// as its lease.
     ///
     /// # Errors
-    /// The database's, when it can't be asked for work.
+    /// The database's, when this worker can't be forgotten.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         if self.readiness().is_err() {
             // Before that nobody makes a poster: what lies there was left by a process that died.
@@ -77,18 +79,18 @@ impl Worker {
         }
         let Some(encoder) = self.find_ready_encoder(&stop).await else { return Ok(()) };
         let mut running = JoinSet::new();
-        let mut reported: Option<Instant> = None;
+        let (mut reported, mut away): (Option<Instant>, bool) = (None, false);
         while !stop.is_cancelled() {
             while running.try_join_next().is_some() {}
-            if reported.is_none_or(|at| at.elapsed() >= REPORT) {
-                self.0.engine.report_worker(&self.0.owner, self.0.config.concurrency, running.len()).await?;
-                reported = Some(Instant::now());
-            }
             let work = Arc::clone(&self.0.engine.work);
             let told = work.notified();
-            while running.len() < self.0.config.concurrency as usize && !stop.is_cancelled() {
-                let Some(claim) = self.0.engine.claim(&self.0.owner, self.0.config.lease()).await? else { break };
-                running.spawn(self.clone().run_one(claim, encoder.clone(), stop.clone()).in_current_span());
+            match self.take_jobs(&mut running, &mut reported, &encoder, &stop).await {
+                Ok(()) if mem::take(&mut away) => tracing::info!("the queue can be used again"),
+                Err(error) if !mem::replace(&mut away, true) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, running = running.len(), "the queue can't be used; what runs goes on");
+                }
+                Ok(()) | Err(_) => {}
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -99,6 +101,25 @@ impl Worker {
         }
         while running.join_next().await.is_some() {}
         self.0.engine.forget_workers(&self.0.owner).await
+    }
+
+    /// Says that this worker is there, and takes as many jobs as it has room for.
+    async fn take_jobs(
+        &self,
+        running: &mut JoinSet<()>,
+        reported: &mut Option<Instant>,
+        encoder: &Path,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        if reported.is_none_or(|at| at.elapsed() >= REPORT) {
+            self.0.engine.report_worker(&self.0.owner, self.0.config.concurrency, running.len()).await?;
+            *reported = Some(Instant::now());
+        }
+        while running.len() < self.0.config.concurrency as usize && !stop.is_cancelled() {
+            let Some(claim) = self.0.engine.claim(&self.0.owner, self.0.config.lease()).await? else { break };
+            running.spawn(self.clone().run_one(claim, encoder.to_owned(), stop.clone()).in_current_span());
+        }
+        Ok(())
     }
 
     /// One attempt, in the trace of the request that asked for the job.

@@ -17,6 +17,7 @@ use streamgate_proto::streamgate::{
     },
 };
 use streamgate_store::BlobKey;
+use streamgate_testkit::eventually;
 use tonic::Status;
 
 const GOOD: &str = "probed v360\nrendition v360\nsegment v360 1\nsegment v360 2\ndone 4000\n";
@@ -283,6 +284,18 @@ async fn a_title_whose_media_cannot_be_deleted_holds_up_no_other() {
     assert!(rig.media(&content, &path).await.is_none());
 }
 
+async fn a_worker_outlives_trouble_with_its_rows() {
+    let mut rig = Rig::start(GOOD).await;
+    rig.stop_worker().await;
+    let content = rig.upload("owner").await;
+    rig.change("ALTER TABLE workers RENAME TO away").await;
+    let worker = rig.start_worker();
+    let looked = eventually("the worker looks for jobs", Duration::from_secs(60), async || Ok(worker.readiness().ok()));
+    looked.await.unwrap();
+    rig.change("ALTER TABLE away RENAME TO workers").await;
+    rig.until(&content, JobState::Succeeded).await;
+}
+
 streamgate_testkit::on_both_engines! {
     rig:
     a_title_that_plays_goes_on_playing_until_its_next_version_is_whole,
@@ -303,4 +316,5 @@ streamgate_testkit::on_both_engines! {
     a_job_that_ends_its_workers_is_given_up_and_the_next_goes_on,
     a_job_whose_settings_cannot_be_read_ends_with_a_reason,
     a_title_whose_media_cannot_be_deleted_holds_up_no_other,
+    a_worker_outlives_trouble_with_its_rows,
 }

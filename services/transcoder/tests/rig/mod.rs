@@ -128,13 +128,14 @@ impl Rig {
         Self { handler: Handler::new(engine.clone(), idle), engine, db, blobs, folder, config, worker: None }
     }
 
-    pub fn start_worker(&mut self) {
+    pub fn start_worker(&mut self) -> Worker {
         let stop = CancellationToken::new();
         let worker = self.idle_worker();
         self.handler = Handler::new(self.engine.clone(), worker.clone());
-        let token = stop.clone();
-        let task = tokio::spawn(async move { worker.run(token).await.unwrap() });
+        let (token, running) = (stop.clone(), worker.clone());
+        let task = tokio::spawn(async move { running.run(token).await.unwrap() });
         self.worker = Some((task, stop));
+        worker
     }
 
     fn idle_worker(&self) -> Worker {
