@@ -5,6 +5,7 @@ mod endpoint;
 mod health;
 mod pool;
 mod read;
+mod tip;
 mod wire;
 
 use std::{fmt, time::Duration};

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use serde_json::json;
@@ -42,7 +42,9 @@ fn wallet(address: Address) -> Vec<Wallet> {
 }
 
 fn evaluator(nodes: &[&Node]) -> Evaluator {
-    Evaluator::new(chains(nodes, Limits::default()))
+    // Far more than a busy machine takes: no test here is about time.
+    let limits = Limits { per_try: Duration::from_secs(60), total: Duration::from_secs(120), ..Limits::default() };
+    Evaluator::new(chains(nodes, limits))
 }
 
 async fn ask(evaluator: &Evaluator, gate: Gate, address: Address) -> Decision {
@@ -63,6 +65,28 @@ async fn a_holder_is_granted_and_a_stranger_denied_with_what_is_missing() {
     assert!(denied.result.detail.ends_with("holds 0"), "{}", denied.result.detail);
     let anonymous = evaluator.evaluate(Query { gate: pass(1), wallets: Vec::new() }).await;
     assert_eq!(anonymous.verdict, Verdict::Denied);
+}
+
+#[tokio::test]
+async fn whoever_is_kept_out_is_not_let_in_by_signing_out() {
+    let node = Node::start().await;
+    let evaluator = evaluator(&[&node]);
+    let banned = Gate::of_leaf(Leaf::Wallets(wallet(HOLDER)));
+    for gate in [not(&pass(1)), not(&token(PASS, 7)), not(&banned), all(&[not(&banned), Gate::of_leaf(Leaf::Everyone)])] {
+        assert_eq!(ask(&evaluator, gate.clone(), HOLDER).await.verdict, Verdict::Denied);
+        assert_eq!(ask(&evaluator, gate.clone(), STRANGER).await.verdict, Verdict::Granted);
+        let anonymous = evaluator.evaluate(Query { gate: gate.clone(), wallets: Vec::new() }).await;
+        assert_eq!((anonymous.verdict, anonymous.result.verdict), (Verdict::Denied, Verdict::Denied), "{gate:?}");
+        assert!(!anonymous.unmet.is_empty());
+    }
+    // What a gate grants whatever a wallet holds, it grants to those without one.
+    let either = Rule { kind: Some(Kind::Any(Group { rules: vec![(&not(&banned)).into(), (&banned).into()] })) };
+    let open =
+        Rule { kind: Some(Kind::Any(Group { rules: vec![(&not(&banned)).into(), (&Gate::of_leaf(Leaf::Everyone)).into()] })) };
+    for (rule, right) in [(either, Verdict::Denied), (open, Verdict::Granted)] {
+        let gate = Gate::try_from(rule).unwrap();
+        assert_eq!(evaluator.evaluate(Query { gate, wallets: Vec::new() }).await.verdict, right);
+    }
 }
 
 #[tokio::test]

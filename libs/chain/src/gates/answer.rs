@@ -17,6 +17,12 @@ impl LeafAnswer {
         Self { verdict, detail: detail.into(), blocks: Vec::new() }
     }
 
+    /// For a leaf about wallets and a viewer who has shown none. What such a wallet would be or hold is not known, and so
+    /// neither is the opposite: else whoever is refused would be let in by signing out.
+    pub(super) fn without_wallet() -> Self {
+        Self::new(Verdict::Unknown, "no wallet is signed in")
+    }
+
     /// For a leaf that nobody answered, which would be a fault here: it opens nothing.
     pub(super) fn lost() -> Self {
         Self::new(Verdict::Unknown, "this rule was not checked")

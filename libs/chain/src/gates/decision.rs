@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use streamgate_core::{
     gate::{Gate, Rule, Verdict},
-    time::{UnixMillis, to_timestamp},
+    time::{UnixMillis, now_ms, to_timestamp},
 };
 use streamgate_proto::streamgate::gate::v1 as pb;
 
@@ -40,10 +40,21 @@ pub struct RuleResult {
 }
 
 impl Decision {
+    /// The answer where there is no gate that can be read. Such a gate opens nothing, and nobody is told that it is not met.
+    #[must_use]
+    pub fn unreadable(why: String) -> Self {
+        let description = "a gate that can be read".to_owned();
+        let result = RuleResult { verdict: Verdict::Unknown, description: description.clone(), detail: why, rules: Vec::new() };
+        Self { verdict: Verdict::Unknown, unmet: vec![description], blocks: Vec::new(), result, checked_at: now_ms() }
+    }
+
     /// Puts the leaves' answers, in the order of the tree, together.
-    pub(super) fn of(gate: &Gate, leaves: Vec<LeafAnswer>, checked_at: UnixMillis) -> Self {
+    pub(super) fn of(gate: &Gate, leaves: Vec<LeafAnswer>, has_wallet: bool, checked_at: UnixMillis) -> Self {
         let blocks: BTreeSet<BlockRef> = leaves.iter().flat_map(|leaf| leaf.blocks.iter().copied()).collect();
-        let result = RuleResult::of(gate.root(), &mut leaves.into_iter());
+        let mut result = RuleResult::of(gate.root(), &mut leaves.into_iter());
+        if !has_wallet {
+            result.deny_what_is_unknown();
+        }
         let unmet = match (result.verdict, gate.root()) {
             (Verdict::Granted, _) => Vec::new(),
             // A denial is explained by what failed; what could not be read would only confuse.
@@ -74,6 +85,14 @@ impl RuleResult {
             Rule::AtLeast { k, rules } => Self::group(rules, *k, leaves),
         };
         Self { verdict, description, detail, rules }
+    }
+
+    /// Without a wallet no chain is asked, so asking again would not help: whoever wants in has to sign in.
+    fn deny_what_is_unknown(&mut self) {
+        if self.verdict == Verdict::Unknown {
+            self.verdict = Verdict::Denied;
+        }
+        self.rules.iter_mut().for_each(Self::deny_what_is_unknown);
     }
 
     fn group(rules: &[Rule], needed: usize, leaves: &mut impl Iterator<Item = LeafAnswer>) -> (Vec<Self>, String, Verdict) {

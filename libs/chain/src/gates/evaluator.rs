@@ -51,7 +51,7 @@ impl Evaluator {
     pub async fn evaluate(&self, query: Query) -> Decision {
         let gate = query.gate.clone();
         let mut decisions = self.evaluate_many(vec![query]).await;
-        decisions.pop().unwrap_or_else(|| Decision::of(&gate, Vec::new(), now_ms()))
+        decisions.pop().unwrap_or_else(|| Decision::of(&gate, Vec::new(), true, now_ms()))
     }
 
     /// The answers of many gates, in order. A fact that several need is read once.
@@ -71,7 +71,7 @@ impl Evaluator {
         pairs
             .map(|(query, subject)| {
                 let leaves = query.gate.leaves().into_iter().map(|leaf| answer(leaf, subject, &known, now));
-                Decision::of(&query.gate, leaves.collect(), now)
+                Decision::of(&query.gate, leaves.collect(), subject.has_wallet(), now)
             })
             .collect()
     }
@@ -112,6 +112,10 @@ impl Subject {
     fn of(wallets: &[Wallet]) -> Self {
         Self { addresses: wallets.iter().map(|wallet| wallet.address).filter(|address| *address != Address::ZERO).collect() }
     }
+
+    fn has_wallet(&self) -> bool {
+        !self.addresses.is_empty()
+    }
 }
 
 /// The facts that a leaf rests on, each with the address it is about.
@@ -147,12 +151,13 @@ fn answer(leaf: &Leaf, subject: &Subject, known: &HashMap<Fact, Known>, now: Uni
     let yes_or_no = |holds: bool| if holds { Verdict::Granted } else { Verdict::Denied };
     match leaf {
         Leaf::Everyone => LeafAnswer::new(Verdict::Granted, "anybody may"),
-        Leaf::SignedIn if subject.addresses.is_empty() => LeafAnswer::new(Verdict::Denied, "no wallet is signed in"),
+        Leaf::SignedIn if !subject.has_wallet() => LeafAnswer::new(Verdict::Denied, "no wallet is signed in"),
         Leaf::SignedIn => LeafAnswer::new(Verdict::Granted, "a wallet is signed in"),
         Leaf::TimeWindow { from, until } => {
             let inside = from.is_none_or(|from| now >= from) && until.is_none_or(|until| now < until);
             LeafAnswer::new(yes_or_no(inside), if inside { "the time is inside" } else { "the time is outside" })
         }
+        Leaf::Wallets(_) if !subject.has_wallet() => LeafAnswer::without_wallet(),
         Leaf::Wallets(listed) => {
             let found = listed.iter().any(|wallet| subject.addresses.contains(&wallet.address));
             LeafAnswer::new(yes_or_no(found), if found { "the wallet is listed" } else { "no signed-in wallet is listed" })
@@ -165,7 +170,7 @@ fn answer(leaf: &Leaf, subject: &Subject, known: &HashMap<Fact, Known>, now: Uni
 fn from_facts(leaf: &Leaf, chain: ChainId, subject: &Subject, known: &HashMap<Fact, Known>) -> LeafAnswer {
     let facts = facts_of(leaf, subject);
     if facts.is_empty() {
-        return LeafAnswer::new(Verdict::Denied, "no wallet is signed in");
+        return LeafAnswer::without_wallet();
     }
     let (mut verdicts, mut details, mut blocks) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (holder, fact) in facts {

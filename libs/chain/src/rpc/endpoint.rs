@@ -21,7 +21,7 @@ use super::{
 const NO_MULTICALL_FOR: Duration = Duration::from_secs(600);
 
 /// Why an endpoint did not answer, in words that are safe to show.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
     #[error("an endpoint could not be reached")]
     Unreachable,
@@ -41,6 +41,8 @@ pub(super) enum Fault {
     NoHead,
     #[error("an endpoint lags behind")]
     Lagging,
+    #[error("an endpoint is further than its chain can be")]
+    FarAhead,
 }
 
 impl Fault {
@@ -112,6 +114,12 @@ impl Endpoint {
         state.multicall = Multicall::Unknown;
         drop(state);
         tracing::debug!(chain = %self.chain, endpoint = %self, %fault, "an rpc endpoint failed");
+    }
+
+    /// It answers, and yet can't be used now.
+    pub(super) fn passed_over(&self, fault: &Fault) {
+        self.state().health.passed_over();
+        tracing::debug!(chain = %self.chain, endpoint = %self, %fault, "an rpc endpoint is passed over");
     }
 
     pub(super) fn abandoned(&self) {

@@ -72,6 +72,12 @@ impl Health {
         self.probing = false;
     }
 
+    /// It answered, and others are better now: worse in the order, but no reason to rest.
+    pub(super) fn passed_over(&mut self) {
+        self.failure_rate = mix(self.failure_rate, 1.0);
+        self.probing = false;
+    }
+
     /// The caller went away before there was an answer: a probe may be made by somebody else.
     pub(super) const fn abandoned(&mut self) {
         self.probing = false;

@@ -1,25 +1,18 @@
 //! The endpoints of one chain, best first, each tried as a whole: answers of two are never mixed.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use streamgate_core::evm::ChainId;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{
     Answer, BlockRef, Call, ChainReader, Limits, Reading, Unreadable,
     endpoint::{Endpoint, Fault},
     read,
+    tip::Tip,
 };
-
-/// Blocks that an endpoint may be behind the newest one seen.
-const LAG_BLOCKS: u64 = 8;
-/// How long the newest block seen counts: a local chain may begin again.
-const TIP_COUNTS_FOR: Duration = Duration::from_secs(30);
 
 /// Endpoints of one chain.
 #[derive(Debug)]
@@ -27,15 +20,17 @@ pub struct Pool {
     chain: ChainId,
     endpoints: Vec<Endpoint>,
     limits: Limits,
-    tip: Mutex<Option<(u64, Instant)>>,
+    tip: Mutex<Tip>,
 }
 
 impl Pool {
     /// A pool over `urls`, in the order of preference.
     #[must_use]
     pub fn new(chain: ChainId, urls: Vec<Url>, http: &reqwest::Client, limits: Limits) -> Self {
-        let endpoints = urls.into_iter().map(|url| Endpoint::new(chain, url, http.clone(), limits.answer_bytes)).collect();
-        Self { chain, endpoints, limits, tip: Mutex::new(None) }
+        let endpoint = |url| Endpoint::new(chain, url, http.clone(), limits.answer_bytes);
+        let endpoints: Vec<Endpoint> = urls.into_iter().map(endpoint).collect();
+        let tip = Mutex::new(Tip::of(endpoints.len()));
+        Self { chain, endpoints, limits, tip }
     }
 
     /// Whether some endpoint is not resting after failures.
@@ -44,66 +39,63 @@ impl Pool {
         self.endpoints.iter().any(|endpoint| !endpoint.is_resting())
     }
 
-    fn ordered(&self) -> Vec<&Endpoint> {
-        let mut endpoints: Vec<&Endpoint> = self.endpoints.iter().collect();
-        endpoints.sort_by(|a, b| {
+    /// The endpoints with their places, the best one first.
+    fn ordered(&self) -> Vec<(usize, &Endpoint)> {
+        let mut endpoints: Vec<(usize, &Endpoint)> = self.endpoints.iter().enumerate().collect();
+        endpoints.sort_by(|(_, a), (_, b)| {
             (a.is_resting(), a.score()).partial_cmp(&(b.is_resting(), b.score())).unwrap_or(std::cmp::Ordering::Equal)
         });
         endpoints
     }
 
-    async fn attempt(&self, endpoint: &Endpoint, calls: &[Call]) -> Result<Reading, Fault> {
-        let block = read::head(endpoint).await?;
-        self.check_lag(block)?;
-        read::at(endpoint, block, calls, &self.limits).await
+    /// One endpoint's try, until `end` at the latest.
+    async fn attempt(&self, place: usize, endpoint: &Endpoint, calls: &[Call], end: Instant) -> Result<Reading, Fault> {
+        let block = in_time(end, read::head(endpoint)).await?;
+        self.judge(place, block)?;
+        read::at(endpoint, block, calls, &self.limits, end).await
     }
 
     /// An endpoint far behind the others would answer from the past, when a token was still elsewhere.
-    fn check_lag(&self, block: BlockRef) -> Result<(), Fault> {
-        let mut tip = self.tip.lock().unwrap_or_else(PoisonError::into_inner);
-        match *tip {
-            Some((newest, seen)) if block.number <= newest && seen.elapsed() < TIP_COUNTS_FOR => {
-                if block.number + LAG_BLOCKS < newest { Err(Fault::Lagging) } else { Ok(()) }
-            }
-            _ => {
-                *tip = Some((block.number, Instant::now()));
-                Ok(())
-            }
-        }
+    fn judge(&self, place: usize, block: BlockRef) -> Result<(), Fault> {
+        self.tip.lock().unwrap_or_else(PoisonError::into_inner).judge(place, block.number, Instant::now())
     }
 
     /// One endpoint's try within its time, noted in its health.
-    async fn try_one(&self, endpoint: &Endpoint, calls: &[Call], left: Duration) -> Result<Reading, Fault> {
-        self.noted(endpoint, left, self.attempt(endpoint, calls), |reading| {
+    async fn try_one(&self, place: usize, endpoint: &Endpoint, calls: &[Call], end: Instant) -> Result<Reading, Fault> {
+        noted(endpoint, self.attempt(place, endpoint, calls, end), |reading| {
             !reading.answers.iter().any(|answer| matches!(answer, Answer::Failed(_)))
         })
         .await
-    }
-
-    /// Waits for a try, and notes how the endpoint did: an answer is of use when `is_useful` says so.
-    async fn noted<T>(
-        &self,
-        endpoint: &Endpoint,
-        left: Duration,
-        attempt: impl Future<Output = Result<T, Fault>>,
-        is_useful: impl FnOnce(&T) -> bool,
-    ) -> Result<T, Fault> {
-        let probe = Probe { endpoint, settled: false };
-        let start = Instant::now();
-        let outcome = timeout(self.limits.per_try.min(left), attempt).await.unwrap_or(Err(Fault::TimedOut));
-        probe.settle();
-        match &outcome {
-            Ok(value) if is_useful(value) => endpoint.succeeded(start.elapsed()),
-            Ok(_) => endpoint.failed(&Fault::Malformed(super::wire::Malformed::Shape)),
-            Err(fault) => endpoint.failed(fault),
-        }
-        outcome
     }
 
     fn unreadable(&self, fault: Option<&Fault>) -> Unreadable {
         let why = fault.map_or_else(|| "every endpoint rests after failures".to_owned(), ToString::to_string);
         Unreadable(format!("{} could not be read: {why}", self.chain))
     }
+}
+
+async fn in_time<T>(end: Instant, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    timeout_at(end, work).await.unwrap_or(Err(Fault::TimedOut))
+}
+
+/// Waits for a try, and notes how the endpoint did: an answer is of use when `is_useful` says so.
+async fn noted<T>(
+    endpoint: &Endpoint,
+    attempt: impl Future<Output = Result<T, Fault>>,
+    is_useful: impl FnOnce(&T) -> bool,
+) -> Result<T, Fault> {
+    let probe = Probe { endpoint, settled: false };
+    let start = Instant::now();
+    let outcome = attempt.await;
+    probe.settle();
+    match &outcome {
+        Ok(value) if is_useful(value) => endpoint.succeeded(start.elapsed()),
+        Ok(_) => endpoint.failed(&Fault::Malformed(super::wire::Malformed::Shape)),
+        // Whose head is right is for the heads of all to say: a liar must not make the others rest.
+        Err(fault @ (Fault::Lagging | Fault::FarAhead)) => endpoint.passed_over(fault),
+        Err(fault) => endpoint.failed(fault),
+    }
+    outcome
 }
 
 /// Gives a probe back when the caller goes away in the middle of it.
@@ -129,18 +121,18 @@ impl Drop for Probe<'_> {
 #[async_trait]
 impl ChainReader for Pool {
     async fn read(&self, calls: &[Call]) -> Result<Reading, Unreadable> {
-        let start = Instant::now();
+        let end = Instant::now() + self.limits.total;
         let mut best: Option<Reading> = None;
         let mut fault = None;
-        for endpoint in self.ordered() {
-            let left = self.limits.total.saturating_sub(start.elapsed());
-            if left.is_zero() {
+        for (place, endpoint) in self.ordered() {
+            let now = Instant::now();
+            if now >= end {
                 break;
             }
             if !endpoint.admit() {
                 continue;
             }
-            match self.try_one(endpoint, calls, left).await {
+            match self.try_one(place, endpoint, calls, end.min(now + self.limits.per_try)).await {
                 Ok(reading) if doubts(&reading) == 0 => return Ok(reading),
                 Ok(reading) if best.as_ref().is_none_or(|best| doubts(&reading) < doubts(best)) => best = Some(reading),
                 Ok(_) => {}
@@ -152,8 +144,9 @@ impl ChainReader for Pool {
 
     async fn gas_price(&self) -> Result<u64, Unreadable> {
         let mut fault = None;
-        for endpoint in self.ordered().into_iter().filter(|endpoint| endpoint.admit()) {
-            match self.noted(endpoint, self.limits.per_try, read::gas_price(endpoint), |_| true).await {
+        for (_, endpoint) in self.ordered().into_iter().filter(|(_, endpoint)| endpoint.admit()) {
+            let end = Instant::now() + self.limits.per_try;
+            match noted(endpoint, in_time(end, read::gas_price(endpoint)), |_| true).await {
                 Ok(price) => return Ok(price),
                 Err(found) => fault = Some(found),
             }

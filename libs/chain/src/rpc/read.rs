@@ -1,8 +1,15 @@
 //! One endpoint's whole try: which chain and block it has, then the calls at that block.
+//!
+//! Anybody may write a contract and have it read. So each call gets a bounded amount of gas, and a contract that spoils
+//! a request all the same is found out by reading each contract apart: the calls of others are answered, and an
+//! endpoint that has just told its head is not to blame.
+
+use std::collections::BTreeMap;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 use streamgate_core::evm::Address;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Answer, BlockRef, Call, Limits, Reading,
@@ -13,11 +20,19 @@ use crate::abi;
 
 /// Requests of one try that are under way at the same time.
 const REQUESTS_AT_ONCE: usize = 4;
+/// Gas of a call that is read alone: some 800 reads of storage. Whether a proxy reverts for want of gas can't be told, so
+/// this is far above what an honest contract needs; an answer bought with it has about 1 MB at the most.
+const GAS_OF_CALL: u64 = 2_000_000;
+/// Gas of an aggregate for each call in it. One that needs more is read alone.
+const GAS_IN_AGGREGATE: u64 = 150_000;
+/// Gas of an aggregate itself. With 100 calls all of it is below 2^24, the most that a transaction may have (EIP-7825).
+const GAS_OF_AGGREGATE: u64 = 500_000;
 /// JSON-RPC's code for parameters that a node does not understand.
 const INVALID_PARAMS: i64 = -32602;
-/// Codes under which nodes report that running a contract failed. Its maker chose that, so it is
-/// no fault of the endpoint: else one bad gate could take a chain away from all others.
-const EXECUTION_ERRORS: [i64; 4] = [3, -32000, -32003, -32015];
+/// Codes of errors that no contract can bring about (JSON-RPC 2.0, EIP-1474). Under any other a node may report how a
+/// contract failed. Its maker chose that, so it is no fault of the endpoint: else one bad gate could take a chain away
+/// from all others.
+const ERRORS_OF_ENDPOINTS: [i64; 9] = [-32700, -32600, -32601, INVALID_PARAMS, -32001, -32002, -32004, -32005, -32006];
 
 /// The block that an endpoint calls newest, after it has said which chain it serves.
 pub(super) async fn head(endpoint: &Endpoint) -> Result<BlockRef, Fault> {
@@ -61,47 +76,148 @@ fn result(told: Option<&Told>) -> Option<&Value> {
     }
 }
 
-/// Reads the calls at `block`: through Multicall3 where the chain has it, and one by one what that left open.
-pub(super) async fn at(endpoint: &Endpoint, block: BlockRef, calls: &[Call], limits: &Limits) -> Result<Reading, Fault> {
-    let mut answers = vec![None; calls.len()];
+/// Reads the calls at `block`, until `end` at the latest.
+pub(super) async fn at(
+    endpoint: &Endpoint,
+    block: BlockRef,
+    calls: &[Call],
+    limits: &Limits,
+    end: Instant,
+) -> Result<Reading, Fault> {
+    let mut reader = Reader { endpoint, block, calls, per_request: limits.calls_per_request, answers: vec![None; calls.len()] };
     if endpoint.multicall() == Some(true) && calls.len() > 1 {
-        aggregated(endpoint, block, calls, limits, &mut answers).await?;
+        reader.aggregated(half_until(end)).await?;
     }
     // A call that failed inside an aggregate may have starved for gas there: only alone its word counts.
-    let open: Vec<usize> = (0..calls.len()).filter(|place| answers[*place].is_none()).collect();
-    for (place, answer) in one_by_one(endpoint, block, calls, &open, limits).await? {
-        answers[place] = Some(answer);
+    if reader.open_by_contract().len() > 1 {
+        reader.together(half_until(end)).await?;
     }
-    let answers = answers.into_iter().map(|answer| answer.unwrap_or_else(not_answered)).collect();
+    reader.apart(end).await?;
+    let answers = reader.answers.into_iter().map(|answer| answer.unwrap_or_else(not_answered)).collect();
     Ok(Reading { block, answers })
+}
+
+fn half_until(end: Instant) -> Instant {
+    let now = Instant::now();
+    now + end.saturating_duration_since(now) / 2
 }
 
 fn not_answered() -> Answer {
     Answer::Failed("an endpoint left out an answer".to_owned())
 }
 
-async fn aggregated(
-    endpoint: &Endpoint,
+/// One try's calls at one block, and the answers so far.
+struct Reader<'a> {
+    endpoint: &'a Endpoint,
     block: BlockRef,
-    calls: &[Call],
-    limits: &Limits,
-    answers: &mut [Option<Answer>],
-) -> Result<(), Fault> {
-    let places: Vec<usize> = (0..calls.len()).collect();
-    let chunks: Vec<&[usize]> = places.chunks(limits.calls_per_request).collect();
-    let inputs: Vec<Vec<u8>> =
-        chunks.iter().map(|chunk| abi::aggregate(&chunk.iter().map(|place| inner(&calls[*place])).collect::<Vec<_>>())).collect();
-    let told = ask_at(endpoint, block, |pin| inputs.iter().map(|input| eth_call(abi::MULTICALL3, input, pin)).collect()).await?;
-    for (chunk, told) in chunks.into_iter().zip(told) {
-        let Told::Result(value) = told else { continue };
-        let Some(outcomes) = wire::data(&value).and_then(|bytes| abi::outcomes(&bytes, chunk.len())) else { continue };
-        for (place, outcome) in chunk.iter().zip(outcomes) {
-            if outcome.success {
-                answers[*place] = Some(word(&outcome.output));
+    calls: &'a [Call],
+    per_request: usize,
+    answers: Vec<Option<Answer>>,
+}
+
+/// Places of calls that share a request, and what was told or why the request was spoilt.
+type Part = (Vec<usize>, Result<Vec<Told>, Fault>);
+
+impl Reader<'_> {
+    /// Places without an answer, by the contract that is called.
+    fn open_by_contract(&self) -> BTreeMap<Option<Address>, Vec<usize>> {
+        let mut found: BTreeMap<Option<Address>, Vec<usize>> = BTreeMap::new();
+        for (place, call) in self.calls.iter().enumerate().filter(|(place, _)| self.answers[*place].is_none()) {
+            found.entry(contract(call)).or_default().push(place);
+        }
+        found
+    }
+
+    /// As many calls in a part as may be. Those of one contract lie side by side: a bad one spoils few parts.
+    fn large_parts(&self) -> Vec<Vec<usize>> {
+        let open: Vec<usize> = self.open_by_contract().into_values().flatten().collect();
+        open.chunks(self.per_request).map(<[usize]>::to_vec).collect()
+    }
+
+    /// Reads all calls by one request, through Multicall3. What fails there stays open.
+    async fn aggregated(&mut self, end: Instant) -> Result<(), Fault> {
+        let parts = self.large_parts();
+        let inputs: Vec<(Vec<u8>, u64)> = parts.iter().map(|part| aggregate(self.calls, part)).collect();
+        let asks = |pin: &Value| inputs.iter().map(|(input, gas)| eth_call(abi::MULTICALL3, input, *gas, pin)).collect();
+        let Ok(told) = unless_spoilt(end, ask_at(self.endpoint, self.block, asks)).await? else { return Ok(()) };
+        for (part, told) in parts.into_iter().zip(told) {
+            let Told::Result(value) = told else { continue };
+            let Some(outcomes) = wire::data(&value).and_then(|bytes| abi::outcomes(&bytes, part.len())) else { continue };
+            for (place, outcome) in part.into_iter().zip(outcomes).filter(|(_, outcome)| outcome.success) {
+                self.answers[place] = Some(word(&outcome.output));
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Reads the open calls without Multicall3. What is spoilt stays open.
+    async fn together(&mut self, end: Instant) -> Result<(), Fault> {
+        for (part, told) in self.singles(self.large_parts(), end).await? {
+            self.fill(&part, told.unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Reads the open calls of each contract in requests of their own: what is spoilt now is that contract's doing.
+    async fn apart(&mut self, end: Instant) -> Result<(), Fault> {
+        let by_contract = self.open_by_contract().into_values();
+        let parts = by_contract.flat_map(|open| open.chunks(self.per_request).map(<[usize]>::to_vec).collect::<Vec<_>>());
+        for (part, told) in self.singles(parts.collect(), end).await? {
+            match told {
+                Ok(told) => self.fill(&part, told),
+                Err(fault) => part.iter().for_each(|place| self.answers[*place] = Some(spoilt(&self.calls[*place], &fault))),
+            }
+        }
+        Ok(())
+    }
+
+    /// One request for each part.
+    async fn singles(&self, parts: Vec<Vec<usize>>, end: Instant) -> Result<Vec<Part>, Fault> {
+        let requests = parts.into_iter().map(|part| async move {
+            let asks = |pin: &Value| part.iter().map(|place| single(&self.calls[*place], pin)).collect();
+            let told = unless_spoilt(end, ask_at(self.endpoint, self.block, asks)).await?;
+            Ok((part, told))
+        });
+        stream::iter(requests.collect::<Vec<_>>()).buffered(REQUESTS_AT_ONCE).try_collect().await
+    }
+
+    fn fill(&mut self, part: &[usize], told: Vec<Told>) {
+        for (place, told) in part.iter().zip(told) {
+            self.answers[*place] = Some(answer(&self.calls[*place], told));
+        }
+    }
+}
+
+const fn contract(call: &Call) -> Option<Address> {
+    match call {
+        Call::View { to, .. } => Some(*to),
+        Call::CoinBalance(_) => None,
+    }
+}
+
+/// What a request gave. Too much, or nothing in time, may be the doing of a contract in it, so it does not end the try.
+async fn unless_spoilt<T>(end: Instant, request: impl Future<Output = Result<T, Fault>>) -> Result<Result<T, Fault>, Fault> {
+    match timeout_at(end, request).await.unwrap_or(Err(Fault::TimedOut)) {
+        Err(fault @ (Fault::TooLarge | Fault::TimedOut)) => Ok(Err(fault)),
+        Err(fault) => Err(fault),
+        Ok(told) => Ok(Ok(told)),
+    }
+}
+
+fn spoilt(call: &Call, fault: &Fault) -> Answer {
+    match (call, fault) {
+        // No contract is run for it.
+        (Call::CoinBalance(_), _) => Answer::Failed(fault.to_string()),
+        (Call::View { .. }, Fault::TooLarge) => Answer::Unusable("the contract answers too much".to_owned()),
+        (Call::View { .. }, _) => Answer::Unusable("the contract could not be read in time".to_owned()),
+    }
+}
+
+/// The input of an aggregate, and its gas.
+fn aggregate(calls: &[Call], part: &[usize]) -> (Vec<u8>, u64) {
+    let inner: Vec<abi::Inner> = part.iter().map(|place| inner(&calls[*place])).collect();
+    let count = u64::try_from(inner.len()).unwrap_or(u64::MAX);
+    (abi::aggregate(&inner), GAS_IN_AGGREGATE.saturating_mul(count).saturating_add(GAS_OF_AGGREGATE))
 }
 
 fn inner(call: &Call) -> abi::Inner {
@@ -109,29 +225,6 @@ fn inner(call: &Call) -> abi::Inner {
         Call::View { to, input } => abi::Inner { target: *to, input: input.clone() },
         Call::CoinBalance(owner) => abi::Inner { target: abi::MULTICALL3, input: abi::coin_balance(*owner) },
     }
-}
-
-async fn one_by_one(
-    endpoint: &Endpoint,
-    block: BlockRef,
-    calls: &[Call],
-    places: &[usize],
-    limits: &Limits,
-) -> Result<Vec<(usize, Answer)>, Fault> {
-    let chunks: Vec<_> =
-        places.chunks(limits.calls_per_request).map(|chunk| chunk_of_singles(endpoint, block, calls, chunk)).collect();
-    let answers: Vec<Vec<_>> = stream::iter(chunks).buffered(REQUESTS_AT_ONCE).try_collect().await?;
-    Ok(answers.into_iter().flatten().collect())
-}
-
-async fn chunk_of_singles(
-    endpoint: &Endpoint,
-    block: BlockRef,
-    calls: &[Call],
-    places: &[usize],
-) -> Result<Vec<(usize, Answer)>, Fault> {
-    let told = ask_at(endpoint, block, |pin| places.iter().map(|place| single(&calls[*place], pin)).collect()).await?;
-    Ok(places.iter().zip(told).map(|(place, told)| (*place, answer(&calls[*place], told))).collect())
 }
 
 /// Asks at the block's hash, and at its number where an endpoint does not know EIP-1898.
@@ -148,14 +241,14 @@ async fn ask_at(endpoint: &Endpoint, block: BlockRef, asks: impl Fn(&Value) -> V
     endpoint.ask(&asks(&number)).await
 }
 
-fn eth_call(to: Address, input: &[u8], pin: &Value) -> Ask {
+fn eth_call(to: Address, input: &[u8], gas: u64, pin: &Value) -> Ask {
     let input = format!("0x{}", hex::encode(input));
-    Ask { method: "eth_call", params: json!([{"to": to.lower(), "data": input}, pin]) }
+    Ask { method: "eth_call", params: json!([{"to": to.lower(), "data": input, "gas": format!("{gas:#x}")}, pin]) }
 }
 
 fn single(call: &Call, pin: &Value) -> Ask {
     match call {
-        Call::View { to, input } => eth_call(*to, input, pin),
+        Call::View { to, input } => eth_call(*to, input, GAS_OF_CALL, pin),
         Call::CoinBalance(owner) => Ask { method: "eth_getBalance", params: json!([owner.lower(), pin]) },
     }
 }
@@ -164,7 +257,7 @@ fn answer(call: &Call, told: Told) -> Answer {
     match (call, told) {
         (_, Told::Missing) => not_answered(),
         (Call::View { .. }, Told::Error { code, message }) if wire::is_revert(code, &message) => Answer::Reverted,
-        (Call::View { .. }, Told::Error { code, .. }) if EXECUTION_ERRORS.contains(&code) => {
+        (Call::View { .. }, Told::Error { code, .. }) if !is_of_endpoint(code) => {
             Answer::Unusable(format!("the contract could not be run (code {code})"))
         }
         (_, Told::Error { code, .. }) => Answer::Failed(format!("an endpoint refused the read (code {code})")),
@@ -173,6 +266,11 @@ fn answer(call: &Call, told: Told) -> Answer {
         (Call::View { .. }, Told::Result(value)) => wire::data(&value)
             .map_or_else(|| Answer::Failed("an endpoint gave an answer that is no data".to_owned()), |bytes| word(&bytes)),
     }
+}
+
+/// Some providers give the HTTP status that they mean.
+fn is_of_endpoint(code: i64) -> bool {
+    ERRORS_OF_ENDPOINTS.contains(&code) || (400..600).contains(&code)
 }
 
 /// Exactly one word, or nothing that can be trusted.

@@ -26,6 +26,14 @@ pub const SECRET: &str = "key-that-nobody-may-see";
 pub const PASS: Address = Address::new([0xaa; 20]);
 pub const REFUSING: Address = Address::new([0xbb; 20]);
 pub const NOWHERE: Address = Address::new([0xcc; 20]);
+/// Answers megabytes, whatever gas it gets.
+pub const HUGE: Address = Address::new([0xdd; 20]);
+/// Answers megabytes when it gets the gas for them.
+pub const GLUTTON: Address = Address::new([0xee; 20]);
+/// Fails in the way of its choice.
+pub const INVALID: Address = Address::new([0xdf; 20]);
+/// Is never done, and neither is a request with it.
+pub const SLOW: Address = Address::new([0xef; 20]);
 pub const HOLDER: Address = Address::new([0x11; 20]);
 pub const STRANGER: Address = Address::new([0x22; 20]);
 
@@ -53,9 +61,10 @@ pub enum Fault {
     RateLimitedItems,
     OutOfGas,
     NotHex,
+    FarAhead,
 }
 
-pub const FAULTS: [Fault; 20] = [
+pub const FAULTS: [Fault; 21] = [
     Fault::Hangs,
     Fault::Status500,
     Fault::Throttles,
@@ -76,6 +85,7 @@ pub const FAULTS: [Fault; 20] = [
     Fault::RateLimitedItems,
     Fault::OutOfGas,
     Fault::NotHex,
+    Fault::FarAhead,
 ];
 
 /// What the node is and has seen.
@@ -142,6 +152,9 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, body: String) -> Respons
     };
     let plain = |status: u16, body: &str| Response::builder().status(status).body(Body::from(body.to_owned())).unwrap();
     match fault {
+        _ if body.contains(&hex::encode(SLOW.as_bytes())) => std::future::pending().await,
+        // As text at once: to encode it as an answer takes an unoptimised node seconds.
+        _ if body.contains(&hex::encode(HUGE.as_bytes())) => return plain(200, &"0".repeat(5 * 1024 * 1024)),
         Fault::Hangs => std::future::pending().await,
         Fault::Status500 => return plain(500, "[]"),
         Fault::Throttles => return plain(429, ""),
@@ -189,6 +202,7 @@ fn item(world: &Mutex<World>, ask: &Value) -> Value {
         "eth_chainId" if world.fault == Fault::WrongChain => Ok(json!("0x1")),
         "eth_chainId" => Ok(json!(format!("{CHAIN:#x}"))),
         "eth_getBlockByNumber" if world.fault == Fault::NoBlock => Ok(Value::Null),
+        "eth_getBlockByNumber" if world.fault == Fault::FarAhead => Ok(json!({"number": "0x1000000000000000", "hash": hash(1)})),
         "eth_getBlockByNumber" => Ok(json!({"number": format!("{:#x}", world.head), "hash": hash(world.head)})),
         "eth_getCode" => Ok(json!(if world.multicall { "0x60" } else { "0x" })),
         "eth_getBalance" => Ok(json!(format!("{:#x}", 5_u64))),
@@ -206,45 +220,52 @@ pub fn hash(number: u64) -> String {
     format!("0x{number:064x}")
 }
 
-fn call(world: &mut World, params: &Value) -> Result<Value, (i64, &'static str)> {
+/// A JSON-RPC error.
+type Refusal = (i64, &'static str);
+const REVERTED: Refusal = (3, "execution reverted");
+const OUT_OF_GAS: Refusal = (-32000, "out of gas");
+
+fn call(world: &mut World, params: &Value) -> Result<Value, Refusal> {
     world.pins.push(params[1].clone());
     if params[1].is_object() && !world.knows_eip_1898 {
         return Err((-32602, "invalid params"));
     }
     match world.fault {
         Fault::RateLimitedItems => return Err((-32005, "limit exceeded")),
-        Fault::OutOfGas => return Err((-32000, "out of gas")),
+        Fault::OutOfGas => return Err(OUT_OF_GAS),
         Fault::NotHex => return Ok(json!("zz")),
         _ => {}
     }
     let to: Address = params[0]["to"].as_str().unwrap().parse().unwrap();
     let input = hex::decode(&params[0]["data"].as_str().unwrap()[2..]).unwrap();
-    let output = if to == MULTICALL3 {
-        aggregate(world, &input)?
-    } else {
-        run(world, to, &input).map_err(|()| (3, "execution reverted"))?
-    };
+    // A node gives all it has when nothing is said.
+    let gas = params[0]["gas"].as_str().map_or(50_000_000, |gas| u64::from_str_radix(&gas[2..], 16).unwrap());
+    let output = if to == MULTICALL3 { aggregate(world, &input, gas)? } else { run(world, to, &input, gas)? };
     Ok(json!(format!("0x{}", hex::encode(output))))
 }
 
-fn aggregate(world: &World, input: &[u8]) -> Result<Vec<u8>, (i64, &'static str)> {
+fn aggregate(world: &World, input: &[u8], gas: u64) -> Result<Vec<u8>, Refusal> {
     assert!(world.multicall);
     if world.multicall_starves {
-        return Err((-32000, "out of gas"));
+        return Err(OUT_OF_GAS);
     }
     let inner = abi::aggregated(input).unwrap();
-    let outcomes = inner.iter().map(|call| match run(world, call.target, &call.input) {
+    let outcomes = inner.iter().map(|call| match run(world, call.target, &call.input, gas) {
         Ok(output) => abi::Outcome { success: true, output },
-        Err(()) => abi::Outcome { success: false, output: Vec::new() },
+        Err(_) => abi::Outcome { success: false, output: Vec::new() },
     });
     Ok(abi::aggregate_return(outcomes.collect()))
 }
 
-/// The contracts: one pass, whose token 7 the first holder of a balance owns, and one that refuses everything.
-fn run(world: &World, to: Address, input: &[u8]) -> Result<Vec<u8>, ()> {
+/// The contracts: one pass, whose token 7 the first holder of a balance owns, one that refuses everything, and bad ones.
+fn run(world: &World, to: Address, input: &[u8], gas: u64) -> Result<Vec<u8>, Refusal> {
     let argument = |place: usize| -> [u8; 32] { input[4 + 32 * place..][..32].try_into().unwrap() };
     let word = match (to, hex::encode(&input[..4]).as_str()) {
-        (REFUSING, _) => return Err(()),
+        (REFUSING, _) => return Err(REVERTED),
+        (INVALID, _) => return Err((-32603, "EVM error InvalidFEOpcode")),
+        // 2^16 words of memory.
+        (GLUTTON, _) if gas < 8_585_216 => return Err(OUT_OF_GAS),
+        (GLUTTON, _) => return Ok(vec![0; 2 * 1024 * 1024]),
         (PASS, "70a08231") => {
             let holder = abi::as_address(&argument(0)).unwrap();
             number(world.balances.get(&(PASS, holder)).copied().unwrap_or(0))
@@ -252,10 +273,10 @@ fn run(world: &World, to: Address, input: &[u8]) -> Result<Vec<u8>, ()> {
         (PASS, "6352211e") if argument(0) == number(7) => {
             let owner = world.balances.iter().find(|(_, amount)| **amount > 0).map(|((_, holder), _)| *holder);
             let mut word = [0; 32];
-            word[12..].copy_from_slice(owner.ok_or(())?.as_bytes());
+            word[12..].copy_from_slice(owner.ok_or(REVERTED)?.as_bytes());
             word
         }
-        (PASS, "6352211e") => return Err(()),
+        (PASS, "6352211e") => return Err(REVERTED),
         (MULTICALL3, "4d2301cc") => number(5),
         _ => return Ok(Vec::new()),
     };
