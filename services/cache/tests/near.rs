@@ -1,10 +1,7 @@
 //! A near cache of another service, over the real line.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::{
-    future::ready,
-    time::{Duration, Instant},
-};
+use std::{future::ready, time::Duration};
 
 use streamgate_cache::{App, Config};
 use streamgate_client::{
@@ -15,14 +12,17 @@ use streamgate_core::{Failure, ServiceName};
 use streamgate_proto::streamgate::cache::v1::{InvalidateRequest, invalidate_request::Target};
 use streamgate_runtime::{App as _, RedisConfig, testing};
 use streamgate_testkit::{eventually, free_port};
+use tokio::time::{Instant, sleep};
 
-const BOUND: Duration = Duration::from_secs(10);
+const BOUND: Duration = Duration::from_secs(60);
 /// What DESIGN promises.
 const STALE: Duration = Duration::from_millis(50);
-
-/// Invalidations in a row of which none may take longer, and how often that is tried.
+/// Invalidations in a row of which none may take longer.
 const INVALIDATIONS: usize = 100;
-const ROUNDS: usize = 10;
+/// How often an answer is looked at, and the longest time between two looks that is the cache's: what goes beyond, the
+/// machine has let this thread stand still, and with it all that the test runs.
+const LOOK: Duration = Duration::from_millis(1);
+const LONGEST_LOOK: Duration = Duration::from_millis(4);
 
 fn answer() -> Result<Loaded<u32>, Failure> {
     Ok(Loaded { value: 1, tags: vec!["title".into()] })
@@ -32,20 +32,24 @@ async fn watched(cache: &NearCache<u32>, wanted: bool) {
     eventually("the line is noticed", BOUND, || ready(Ok((cache.is_watched() == wanted).then_some(())))).await.unwrap();
 }
 
-/// How long an answer outlives the call that invalidates it.
+/// How long an answer outlives the call that invalidates it, without the time in which nothing ran.
 async fn time_of_one(near: &NearCache<u32>, mesh: &Mesh) -> Duration {
     near.get_with("a", || ready(answer())).await.unwrap();
     let target = Some(Target::Tag("title".into()));
     mesh.cache().invalidate(InvalidateRequest { target }).await.unwrap();
     let invalidated = Instant::now();
+    let (mut stale, mut looked) = (Duration::ZERO, invalidated);
     while near.peek("a").is_some() {
         assert!(invalidated.elapsed() < BOUND, "the invalidation did not arrive");
-        tokio::task::yield_now().await;
+        sleep(LOOK).await;
+        stale += looked.elapsed().min(LONGEST_LOOK);
+        looked = Instant::now();
     }
-    invalidated.elapsed()
+    stale
 }
 
-#[tokio::test(flavor = "multi_thread")]
+// On one thread, so that this test stands still when what it looks at does.
+#[tokio::test]
 async fn an_invalidation_reaches_a_near_cache_within_50_ms_and_a_lost_line_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let boot = testing::boot(ServiceName::Cache, Config::default(), folder.path()).unwrap();
@@ -56,19 +60,10 @@ async fn an_invalidation_reaches_a_near_cache_within_50_ms_and_a_lost_line_is_no
     tokio::spawn(near.clone().follow(mesh.clone()));
     watched(&near, true).await;
 
-    // A busy machine may hold one round up, but not each.
-    let mut slowest = Vec::new();
-    for _ in 0..ROUNDS {
-        let mut stale = Duration::ZERO;
-        for _ in 0..INVALIDATIONS {
-            stale = stale.max(time_of_one(&near, &mesh).await);
-        }
-        slowest.push(stale);
-        if stale <= STALE {
-            break;
-        }
+    for _ in 0..INVALIDATIONS {
+        let stale = time_of_one(&near, &mesh).await;
+        assert!(stale <= STALE, "stale for {stale:?}");
     }
-    assert!(slowest.last().is_some_and(|last| *last <= STALE), "stale for {slowest:?}");
 
     near.get_with("a", || ready(answer())).await.unwrap();
     assert!(near.peek("a").is_some());

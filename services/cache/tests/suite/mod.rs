@@ -74,7 +74,7 @@ async fn a_value_is_over_when_its_time_is(engine: &Engine) {
     engine.set("long", "2".into(), Some(long), &["t".into()]).await.unwrap();
     assert!(engine.get("long").await.unwrap().unwrap().ttl.unwrap() <= long);
     let over = async || Ok(value(engine, "short").await.is_none().then_some(()));
-    streamgate_testkit::eventually("the short one is over", Duration::from_secs(5), over).await.unwrap();
+    streamgate_testkit::eventually("the short one is over", Duration::from_secs(60), over).await.unwrap();
     assert_eq!(value(engine, "long").await.as_deref(), Some("2"));
     assert_eq!(engine.invalidate_tag("t").await.unwrap(), 1, "what is over is not removed again");
 }
