@@ -13,7 +13,6 @@ use futures::StreamExt as _;
 use http::{Request, Response, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Collected, StreamBody};
-use prost::Message as _;
 use streamgate_core::Failure;
 use streamgate_proto::streamgate::{
     streaming::v1::ReadAssetRequest,
