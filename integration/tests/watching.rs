@@ -24,7 +24,7 @@ use streamgate_testkit::{
 };
 
 /// Patience with what is read, sent or evaluated each second or so.
-const BOUND: Duration = Duration::from_secs(40);
+const BOUND: Duration = Duration::from_secs(60);
 /// The traces of the upload and of the playback, and the caller's own span in them.
 const UPLOAD_TRACE: &str = "11111111111111111111111111111111";
 const PLAY_TRACE: &str = "22222222222222222222222222222222";
@@ -155,10 +155,46 @@ async fn a_trace_follows_a_playback_through_every_service_that_it_touches(watche
     }
 }
 
+/// Names of the spans that a span lies in, the innermost last.
+fn way_to<'a>(spans: &'a [ReceivedSpan], span: &'a ReceivedSpan) -> Vec<&'a str> {
+    let parent = |span: &ReceivedSpan| spans.iter().find(|other| other.span_id == span.parent_id);
+    let mut way: Vec<&str> = std::iter::successors(Some(span), |span| parent(span)).map(|span| span.name.as_str()).collect();
+    way.reverse();
+    way
+}
+
+/// Whether all of `stations` lie on the way, in their order.
+fn leads_through(way: &[&str], stations: &[&str]) -> bool {
+    let mut left = way.iter();
+    stations.iter().all(|station| left.any(|name| name == station))
+}
+
 async fn a_trace_follows_an_upload_into_the_work_that_it_causes_later(watched: &Watched) {
-    let spans = watched.trace(UPLOAD_TRACE, &["api-gateway", "upload", "metadata", "transcoder", "worker"]).await;
-    let names: BTreeSet<&str> = spans.iter().map(|span| span.name.as_str()).collect();
-    assert!(names.contains("/streamgate.events.v1.EventService/Deliver"), "events carry the trace on: {names:#?}");
+    const DELIVER: &str = "/streamgate.events.v1.EventService/Deliver";
+    // From the upload over its event into the queue, out of that as a job, and over the job's event to the title.
+    let job = ["streamgate.file.uploaded", DELIVER, "transcode", "encode"];
+    let playable = [&job[..], &["streamgate.rendition.ready", DELIVER]].concat();
+    let complete = [&job[..3], &["streamgate.transcoding.completed", DELIVER]].concat();
+    watched.trace(UPLOAD_TRACE, &["api-gateway", "upload", "metadata", "transcoder", "worker"]).await;
+    let reached = eventually("the title is published in the trace of its upload", BOUND, || async {
+        let spans = watched.trace(UPLOAD_TRACE, &[]).await;
+        let reaches = |stations: &[&str]| {
+            let of_title = spans.iter().filter(|span| span.service == "metadata");
+            of_title.map(|span| way_to(&spans, span)).any(|way| leads_through(&way, stations))
+        };
+        Ok((reaches(&playable) && reaches(&complete)).then_some(()))
+    });
+    if reached.await.is_err() {
+        let spans = watched.trace(UPLOAD_TRACE, &[]).await;
+        let ways: BTreeSet<Vec<&str>> = spans.iter().map(|span| way_to(&spans, span)).collect();
+        panic!("{ways:#?}");
+    }
+    let whole = eventually("every span of the upload lies in another", BOUND, || async {
+        Ok(orphans(&watched.trace(UPLOAD_TRACE, &[]).await).is_empty().then_some(()))
+    });
+    if whole.await.is_err() {
+        panic!("{:#?}", orphans(&watched.trace(UPLOAD_TRACE, &[]).await));
+    }
 }
 
 async fn the_log_of_all_nine_is_searched_in_one_place(watched: &Watched) {
