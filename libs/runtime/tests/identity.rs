@@ -87,6 +87,7 @@ sign_in! {
     create_api_key(CreateApiKeyRequest) -> CreateApiKeyResponse;
     list_api_keys(ListApiKeysRequest) -> ListApiKeysResponse;
     revoke_api_key(RevokeApiKeyRequest) -> RevokeApiKeyResponse;
+    get_account_roles(GetAccountRolesRequest) -> GetAccountRolesResponse;
     explain_gate(ExplainGateRequest) -> ExplainGateResponse;
     evaluate_gates(EvaluateGatesRequest) -> EvaluateGatesResponse;
     issue_playback_token(IssuePlaybackTokenRequest) -> IssuePlaybackTokenResponse;

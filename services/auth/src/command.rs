@@ -22,6 +22,8 @@ const SIGNED_TEXT: usize = 4096;
 const ACCOUNTS: usize = 16;
 /// Gates of one request.
 const QUERIES: usize = 1000;
+/// Accounts whose roles one request asks for.
+const ROLES: usize = 1000;
 /// A playback token lives a day at the most.
 const PLAYBACK_TTL_SECONDS: u32 = 86_400;
 
@@ -149,6 +151,15 @@ pub fn role(value: i32) -> Result<Role, Failure> {
 /// An account's id.
 pub fn account_id(text: &str) -> Result<AccountId, Failure> {
     id("account_id", text)
+}
+
+/// Accounts whose roles are asked for.
+pub fn account_ids(request: &pb::GetAccountRolesRequest) -> Result<Vec<AccountId>, Failure> {
+    if request.account_ids.len() > ROLES {
+        return Err(Failure::invalid_field("account_ids", format!("must hold at most {ROLES} accounts")));
+    }
+    let accounts = request.account_ids.iter().enumerate();
+    accounts.map(|(place, text)| id(&format!("account_ids[{place}]"), text)).collect()
 }
 
 /// An API key's id.

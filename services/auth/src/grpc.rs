@@ -1,6 +1,6 @@
 //! Decode, call, encode.
 
-use streamgate_core::{Account, Caller, gate::Verdict, time::to_timestamp};
+use streamgate_core::{Account, Caller, Role, gate::Verdict, time::to_timestamp};
 use streamgate_proto::streamgate::auth::v1::{self as pb, auth_service_server::AuthService};
 use tonic::{Request, Response, Status};
 
@@ -150,6 +150,15 @@ impl AuthService for Handler {
         Ok(Response::new(pb::AuthenticateApiKeyResponse { account: Some(encode(account)) }))
     }
 
+    async fn get_account_roles(
+        &self,
+        request: Request<pb::GetAccountRolesRequest>,
+    ) -> Result<Response<pb::GetAccountRolesResponse>, Status> {
+        let roles = self.engine.roles(&command::account_ids(request.get_ref())?).await?;
+        let roles = roles.into_iter().map(|role| encode_role(role).into()).collect();
+        Ok(Response::new(pb::GetAccountRolesResponse { roles }))
+    }
+
     async fn explain_gate(&self, request: Request<pb::ExplainGateRequest>) -> Result<Response<pb::ExplainGateResponse>, Status> {
         let query = command::explain(request.into_inner())?;
         let decision = self.engine.explain(query).await;
@@ -194,6 +203,15 @@ fn encode(account: Account) -> pb::Account {
         role: account.role.to_string(),
         wallet: account.wallet.unwrap_or_default(),
         create_time: None,
+    }
+}
+
+const fn encode_role(role: Option<Role>) -> pb::Role {
+    match role {
+        None => pb::Role::Unspecified,
+        Some(Role::Viewer) => pb::Role::Viewer,
+        Some(Role::Creator) => pb::Role::Creator,
+        Some(Role::Operator) => pb::Role::Operator,
     }
 }
 

@@ -7,6 +7,7 @@ mod gates;
 pub mod offline;
 mod random;
 mod refresh;
+mod roles;
 mod sign_in;
 mod signing_keys;
 mod tokens;
