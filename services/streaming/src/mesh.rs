@@ -1,10 +1,14 @@
 //! The neighbours as the mesh answers for them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
+use prost::Message as _;
 use streamgate_client::{Mesh, TokenVerifier, token::PlaybackClaims};
-use streamgate_core::{Caller, ErrorKind, Failure, time::now_ms};
+use streamgate_core::{Caller, ErrorKind, Failure, Role, time::now_ms};
 use streamgate_proto::streamgate::{
-    auth::v1::{EvaluateGatesRequest, GateQuery, IssuePlaybackTokenRequest},
+    auth::v1::{EvaluateGatesRequest, GateQuery, GetAccountRolesRequest, IssuePlaybackTokenRequest, Role as WireRole},
     gate::v1::{Decision, Verdict as WireVerdict},
     media::v1::Presentation,
     metadata::v1::{GetContentRequest, ResolvePlaybackRequest},
@@ -12,7 +16,16 @@ use streamgate_proto::streamgate::{
 };
 use tonic::Status;
 
-use crate::engine::neighbours::{GateQuestion, Gates, Presentations, Title, Titles, TokenClaims, Tokens, Verdict};
+use crate::engine::neighbours::{Accounts, GateQuestion, Gates, Presentations, Title, Titles, TokenClaims, Tokens, Verdict};
+
+/// Gates of one call, as many as its other end takes.
+const MOST_GATES: usize = 1_000;
+/// Bytes of the gates of one call. A message holds 4 MiB, and the answer, which tells of every rule, may be longer than the question.
+const MOST_GATE_BYTES: usize = 512 * 1024;
+/// Calls about gates that are under way at once.
+const GATE_CALLS_AT_ONCE: usize = 4;
+/// Accounts of one call, as many as its other end takes.
+const MOST_ACCOUNTS: usize = 1_000;
 
 /// Asks the other services.
 #[derive(Debug, Clone)]
@@ -40,7 +53,7 @@ impl Titles for Neighbours {
             Ok(answer) => {
                 let answer = answer.into_inner();
                 // A rule without a kind is the wire's way to say that there is no gate.
-                let gate = answer.gate.filter(|rule| rule.kind.is_some());
+                let gate = answer.gate.filter(|rule| rule.kind.is_some()).map(Arc::new);
                 Ok(Some(Title { content_id: answer.content_id, owner: answer.owner, gate, gate_hash: answer.gate_hash }))
             }
             Err(status) => match failure(&status) {
@@ -69,15 +82,70 @@ impl Titles for Neighbours {
 
 #[async_trait]
 impl Gates for Neighbours {
-    async fn evaluate(&self, questions: Vec<GateQuestion>) -> Result<Vec<Verdict>, Failure> {
-        if questions.is_empty() {
-            return Ok(Vec::new());
+    async fn evaluate(&self, questions: Vec<GateQuestion>) -> Vec<Verdict> {
+        let calls = stream::iter(calls_of(questions)).map(|questions| self.ask(questions));
+        calls.buffered(GATE_CALLS_AT_ONCE).concat().await
+    }
+}
+
+impl Neighbours {
+    /// One call. When it fails it answers none of its questions, and takes no answer from those of other calls.
+    async fn ask(&self, questions: Vec<GateQuestion>) -> Vec<Verdict> {
+        let count = questions.len();
+        let query =
+            |asked: GateQuestion| GateQuery { gate: Some((*asked.gate).clone()), accounts: asked.wallet.into_iter().collect() };
+        let request = EvaluateGatesRequest { queries: questions.into_iter().map(query).collect() };
+        let mut verdicts: Vec<Verdict> = match self.mesh.auth().evaluate_gates(request).await {
+            Ok(answer) => answer.into_inner().decisions.into_iter().map(verdict).collect(),
+            Err(status) => {
+                let failure = failure(&status);
+                tracing::warn!(reason = %failure.reason, error = %failure, gates = count, "gates could not be asked");
+                Vec::new()
+            }
+        };
+        verdicts.resize(count, Verdict::Unknown);
+        verdicts
+    }
+}
+
+/// The questions of each call, in order. One that is too long for itself is asked alone.
+fn calls_of(questions: Vec<GateQuestion>) -> Vec<Vec<GateQuestion>> {
+    let (mut calls, mut call, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for question in questions {
+        let more = question.gate.encoded_len() + question.wallet.as_ref().map_or(0, String::len);
+        if !call.is_empty() && (call.len() == MOST_GATES || bytes + more > MOST_GATE_BYTES) {
+            calls.push(std::mem::take(&mut call));
+            bytes = 0;
         }
-        let queries =
-            questions.into_iter().map(|asked| GateQuery { gate: Some(asked.gate), accounts: asked.wallet.into_iter().collect() });
-        let request = EvaluateGatesRequest { queries: queries.collect() };
-        let answer = self.mesh.auth().evaluate_gates(request).await.map_err(|status| failure(&status))?;
-        Ok(answer.into_inner().decisions.into_iter().map(verdict).collect())
+        bytes += more;
+        call.push(question);
+    }
+    if !call.is_empty() {
+        calls.push(call);
+    }
+    calls
+}
+
+#[async_trait]
+impl Accounts for Neighbours {
+    async fn roles(&self, account_ids: Vec<String>) -> Result<Vec<Option<Role>>, Failure> {
+        let mut roles = Vec::with_capacity(account_ids.len());
+        for account_ids in account_ids.chunks(MOST_ACCOUNTS) {
+            let request = GetAccountRolesRequest { account_ids: account_ids.to_vec() };
+            let answer = self.mesh.auth().get_account_roles(request).await.map_err(|status| failure(&status))?;
+            roles.extend(answer.into_inner().roles.into_iter().map(role));
+        }
+        Ok(roles)
+    }
+}
+
+/// Whatever is not plainly a role is none. It keeps its place: the iterator that is generated for the field leaves it out.
+fn role(value: i32) -> Option<Role> {
+    match WireRole::try_from(value) {
+        Ok(WireRole::Viewer) => Some(Role::Viewer),
+        Ok(WireRole::Creator) => Some(Role::Creator),
+        Ok(WireRole::Operator) => Some(Role::Operator),
+        Ok(WireRole::Unspecified) | Err(_) => None,
     }
 }
 
@@ -144,5 +212,50 @@ fn token_claims(claims: &PlaybackClaims) -> TokenClaims {
         subject: claims.sub.clone(),
         gate_hash: claims.gate.clone(),
         expires_ms: claims.exp.saturating_mul(1000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use streamgate_proto::streamgate::gate::v1::{Rule, Wallets, rule::Kind};
+
+    use super::*;
+
+    /// A gate of so many accounts.
+    fn gate(accounts: usize) -> Arc<Rule> {
+        let accounts = vec!["eip155:1:0x5fbdb2315678afecb367f032d93f642f64180aa3".to_owned(); accounts];
+        Arc::new(Rule { kind: Some(Kind::Wallets(Wallets { accounts })) })
+    }
+
+    fn questions(gate: &Arc<Rule>, count: usize) -> Vec<GateQuestion> {
+        (0..count).map(|number| GateQuestion { gate: Arc::clone(gate), wallet: Some(format!("{number}")) }).collect()
+    }
+
+    fn lengths(questions: Vec<GateQuestion>) -> Vec<usize> {
+        calls_of(questions).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn calls_about_gates_are_cut_by_number() {
+        assert!(lengths(Vec::new()).is_empty());
+        assert_eq!(lengths(questions(&gate(1), 2 * MOST_GATES + 1)), [MOST_GATES, MOST_GATES, 1]);
+    }
+
+    #[test]
+    fn calls_about_gates_are_cut_by_bytes_and_in_order() {
+        // The heaviest that may be: 32 rules of 256 accounts.
+        let heavy = gate(32 * 256);
+        let all: Vec<GateQuestion> = [questions(&gate(1), 3), questions(&heavy, 10), questions(&gate(1), 3)].concat();
+        for call in calls_of(all.clone()) {
+            let bytes: usize = call.iter().map(|question| question.gate.encoded_len()).sum();
+            assert!(bytes <= MOST_GATE_BYTES, "{} questions of {bytes} bytes", call.len());
+        }
+        assert_eq!(calls_of(all.clone()).concat(), all);
+        assert_eq!(lengths(questions(&gate(32 * 512), 2)), [1, 1], "too long for itself");
+    }
+
+    #[test]
+    fn a_role_that_nobody_knows_is_none() {
+        assert_eq!([99, 0, 3, 1].map(role), [None, None, Some(Role::Operator), Some(Role::Viewer)]);
     }
 }

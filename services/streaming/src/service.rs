@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use streamgate_client::Mesh;
-use streamgate_core::{ServiceName, time::now_ms};
+use streamgate_core::ServiceName;
 use streamgate_proto::streamgate::streaming::v1::streaming_service_server::StreamingServiceServer;
 use streamgate_runtime::{Boot, BoxError, Service};
 use streamgate_store::Migrations;
@@ -48,6 +48,7 @@ impl streamgate_runtime::App for App {
         let deps = Deps {
             titles: titles.clone(),
             gates: neighbours.clone(),
+            accounts: neighbours.clone(),
             presentations: neighbours,
             tokens: Arc::new(MeshTokens::new(boot.mesh.clone())),
             blobs: boot.blobs().await?,
@@ -68,7 +69,7 @@ impl streamgate_runtime::App for App {
             // While they are away, each session is still checked when it is used.
             .restarting_task("gate checks", move || check_gates(checked.clone(), upkeep_every, check_stop.clone()))
             .restarting_task("session upkeep", move || tidy(tidied.clone(), tidy_stop.clone()))
-            // Sessions that end in another process end here at their next gate check at the latest.
+            // Sessions that end in another process end here when it is back: a look goes on after the last that succeeded.
             .restarting_task("session changes", move || follow(followed.clone(), follow_stop.clone()))
             // Without news of titles, each is asked for again whenever it is needed.
             .restarting_task("title news", move || hear(titles.clone(), mesh.clone(), title_stop.clone()))
@@ -106,9 +107,8 @@ async fn tidy(engine: Arc<Engine>, stop: CancellationToken) -> Result<(), BoxErr
 async fn follow(engine: Arc<Engine>, stop: CancellationToken) -> Result<(), BoxError> {
     let mut ticks = interval(FOLLOW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut since = now_ms();
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        since = engine.follow(since).await?;
+        engine.follow().await?;
     }
     Ok(())
 }

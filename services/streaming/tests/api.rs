@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::atomic::Ordering;
+
 use streamgate_core::{Failure, Role, ServiceName, caller::Identity, ids::EventId};
 use streamgate_proto::streamgate::{
     events::v1::{Event, GateChanged, MetadataDeleted, event::Payload},
@@ -98,14 +100,62 @@ async fn a_moved_token_ends_the_session_for_good() {
 
 async fn the_round_of_checks_revokes_without_a_request() {
     let play = Fixture::open().await;
-    let caller = viewer();
-    let opened = play.create(&caller, &play.playback_id).await.unwrap();
-    play.create(&viewer(), &play.playback_id).await.unwrap();
-    let before = play.gate_calls();
+    let other_wallet = as_account(Role::Viewer, Some("eip155:31337:0x3c44cdddb6a900fa2b585dd299e03d12fa4293bc"));
+    // Two accounts with one wallet, one with another, and one without any.
+    let viewers = [viewer(), viewer(), other_wallet, as_account(Role::Viewer, None)];
+    let mut opened = Vec::new();
+    for viewer in &viewers {
+        opened.push(play.create(viewer, &play.playback_id).await.unwrap());
+    }
+    let other_title = play.second_title();
+    play.create(&viewer(), &other_title).await.unwrap();
+    let questions = || play.world.gate_questions.load(Ordering::SeqCst);
+    let before = (play.gate_calls(), questions());
     play.set_verdict(denied());
-    assert_eq!(play.engine.check_in_use().await.unwrap(), 2);
-    assert_eq!(play.gate_calls(), before + 1, "all sessions are asked for in one call");
-    assert_eq!(play.session(&caller, &opened.session_id).await.unwrap().state(), pb::SessionState::Revoked);
+    assert_eq!(play.engine.check_in_use().await.unwrap(), 5);
+    assert_eq!(play.gate_calls(), before.0 + 1, "all sessions are asked for together");
+    assert_eq!(questions(), before.1 + 4, "each gate is asked once for one wallet");
+    for (viewer, opened) in viewers.iter().zip(opened) {
+        assert_eq!(play.session(viewer, &opened.session_id).await.unwrap().state(), pb::SessionState::Revoked);
+    }
+}
+
+async fn an_operator_plays_on_only_while_an_operator() {
+    let play = Fixture::always_checking().await;
+    play.set_verdict(denied());
+    let operators = [as_account(Role::Operator, None), as_account(Role::Operator, None)];
+    let mut opened = Vec::new();
+    for operator in &operators {
+        opened.push(play.create(operator, &play.playback_id).await.unwrap());
+    }
+    let owner = play.create(&play.owner, &play.playback_id).await.unwrap();
+    let calls = || play.world.role_calls.load(Ordering::SeqCst);
+    assert_eq!((play.engine.check_in_use().await.unwrap(), calls()), (3, 1), "all accounts are asked for in one call");
+    *play.world.roles_away.lock().unwrap() = true;
+    assert!(play.read(&opened[0].token, "v720/init.mp4").await.is_ok(), "unknown is not no");
+    *play.world.roles_away.lock().unwrap() = false;
+    // Made a viewer, and a key that was revoked.
+    for (now, (operator, opened)) in [Some(Role::Viewer), None].into_iter().zip(operators.iter().zip(&opened)) {
+        *play.world.role.lock().unwrap() = now;
+        assert_eq!(play.reason_of(&opened.token, "v720/init.mp4").await, "session_revoked", "{now:?}");
+        let session = play.session(operator, &opened.session_id).await.unwrap();
+        assert_eq!((session.state(), session.reason.as_str()), (pb::SessionState::Revoked, "role_lost"));
+    }
+    assert!(play.read(&owner.token, "v720/init.mp4").await.is_ok(), "a title is its owner's whatever the role");
+}
+
+async fn while_a_role_is_unknown_an_operator_plays_on_for_a_while_only() {
+    let mut play = Fixture::with(Config { keep_unknown_seconds: 300, unknown_retry_ms: 60_000, ..Config::default() }).await;
+    let opened = play.create(&as_account(Role::Operator, None), &play.playback_id).await.unwrap();
+    *play.world.roles_away.lock().unwrap() = true;
+    for (checked_ms_ago, plays) in [(30_000, true), (301_000, false)] {
+        age(&play, checked_ms_ago).await;
+        play.restart();
+        match play.read(&opened.token, "v720/init.mp4").await {
+            Ok(_) => assert!(plays),
+            Err(status) => assert_eq!((plays, reason(&status).as_str()), (false, "ownership_unknown")),
+        }
+    }
 }
 
 async fn many_requests_of_a_session_ask_the_gate_once() {
@@ -119,14 +169,14 @@ async fn many_requests_of_a_session_ask_the_gate_once() {
     assert_eq!(play.gate_calls(), before + 1);
 }
 
-async fn without_an_answer_playback_goes_on_for_a_minute_at_the_most() {
-    let mut play = Fixture::open().await;
+async fn without_an_answer_playback_goes_on_for_a_while_only() {
+    let mut play = Fixture::with(Config { keep_unknown_seconds: 300, unknown_retry_ms: 60_000, ..Config::default() }).await;
     let opened = play.create(&viewer(), &play.playback_id).await.unwrap();
     play.set_verdict(Verdict::Unknown);
     age(&play, 30_000).await;
     play.restart();
     assert!(play.read(&opened.token, "v720/init.mp4").await.is_ok());
-    age(&play, 61_000).await;
+    age(&play, 301_000).await;
     play.restart();
     let status = play.read(&opened.token, "v720/init.mp4").await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "ownership_unknown"));
@@ -262,7 +312,9 @@ streamgate_testkit::on_both_engines! {
     a_moved_token_ends_the_session_for_good,
     the_round_of_checks_revokes_without_a_request,
     many_requests_of_a_session_ask_the_gate_once,
-    without_an_answer_playback_goes_on_for_a_minute_at_the_most,
+    an_operator_plays_on_only_while_an_operator,
+    while_a_role_is_unknown_an_operator_plays_on_for_a_while_only,
+    without_an_answer_playback_goes_on_for_a_while_only,
     metadata_away_keeps_a_playing_session_and_opens_none,
     a_changed_gate_is_asked_at_once_and_leaves_no_grace,
     a_session_that_meets_the_new_gate_plays_on,

@@ -161,11 +161,7 @@ impl Engine {
             return Err(if account.is_some() { Error::GateMissing } else { Error::SignInFirst { unmet: Vec::new() } });
         };
         let question = GateQuestion { gate, wallet: account.and_then(|account| account.wallet.clone()) };
-        let answers = self.deps.gates.evaluate(vec![question]).await.unwrap_or_else(|failure| {
-            tracing::warn!(reason = %failure.reason, error = %failure, "a gate could not be asked");
-            vec![Verdict::Unknown]
-        });
-        match answers.into_iter().next() {
+        match self.deps.gates.evaluate(vec![question]).await.into_iter().next() {
             Some(Verdict::Granted) => Ok(()),
             Some(Verdict::Denied(unmet)) if account.is_none() => Err(Error::SignInFirst { unmet }),
             Some(Verdict::Denied(unmet)) => Err(Error::GateNotMet { unmet }),

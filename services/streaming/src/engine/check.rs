@@ -6,22 +6,41 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use streamgate_core::{Failure, time::now_ms};
+use streamgate_core::{Failure, Role, time::now_ms};
 
 use super::{
     Engine,
     neighbours::{GateQuestion, Title, Verdict},
-    session::{GATE_MISSING, GATE_NOT_MET, Live, State, TITLE_DELETED},
+    session::{GATE_MISSING, GATE_NOT_MET, Live, ROLE_LOST, State, TITLE_DELETED},
 };
 use crate::{Error, Result};
 
-/// Questions of one call to the gates.
-const MOST_QUESTIONS: usize = 1_000;
 /// Playback ids that are looked up at once.
 const LOOKUPS_AT_ONCE: usize = 8;
 
 /// What became of the lookup of a playback id.
 type Resolved = Result<Option<Title>, Failure>;
+
+/// A session, the title that it plays, and the doubts that the check began with.
+struct Check<'a> {
+    live: &'a Live,
+    title: &'a Title,
+    doubts: u64,
+}
+
+impl Check<'_> {
+    fn account(&self) -> Option<&str> {
+        self.live.opened().account_id.as_deref()
+    }
+
+    fn is_owners(&self) -> bool {
+        self.account() == Some(self.title.owner.as_str())
+    }
+
+    fn grant(&self) {
+        self.live.grant(now_ms(), &self.title.gate_hash, self.doubts);
+    }
+}
 
 impl Engine {
     /// The session behind a playback token, if it may read under `playback_id` now.
@@ -104,40 +123,84 @@ impl Engine {
         Ok(chosen.len())
     }
 
-    /// Looks every title up again, asks all gates together, and notes the answers.
+    /// Looks every title up again, asks what lets each session play, and notes the answers.
     async fn check_all(&self, sessions: &[Arc<Live>]) -> Result<()> {
         let doubts: Vec<u64> = sessions.iter().map(|live| live.doubts()).collect();
         let titles = self.resolve_all(sessions).await;
-        let mut asked = Vec::new();
-        let mut questions = Vec::new();
+        let (mut by_right, mut by_gate) = (Vec::new(), Vec::new());
         for (live, doubts) in sessions.iter().zip(doubts) {
             match titles.get(&live.opened().playback_id) {
                 Some(Ok(Some(title))) if title.content_id == live.opened().content_id => {
-                    if live.opened().privileged {
-                        live.grant(now_ms(), &title.gate_hash, doubts);
-                    } else if let Some(gate) = title.gate.clone() {
-                        questions.push(GateQuestion { gate, wallet: live.opened().wallet.clone() });
-                        asked.push((live, title, doubts));
-                    } else {
-                        self.close(live, State::Revoked, GATE_MISSING, Vec::new()).await?;
-                    }
+                    let check = Check { live, title, doubts };
+                    if live.opened().privileged { by_right.push(check) } else { by_gate.push(check) }
                 }
                 Some(Ok(_)) => self.close(live, State::Ended, TITLE_DELETED, Vec::new()).await?,
                 Some(Err(_)) | None => self.note_unknown(live),
             }
         }
-        let verdicts = self.ask_all(questions).await;
-        for ((live, title, doubts), verdict) in asked.into_iter().zip(verdicts) {
-            match verdict {
-                Verdict::Granted => {
+        self.check_rights(by_right).await?;
+        self.check_gates(by_gate).await
+    }
+
+    /// Whose title it is plays on; anybody else only while an operator, which a token does not tell of.
+    async fn check_rights(&self, checks: Vec<Check<'_>>) -> Result<()> {
+        let (own, others): (Vec<_>, Vec<_>) = checks.into_iter().partition(Check::is_owners);
+        own.iter().for_each(Check::grant);
+        let roles = self.roles_of(&others).await;
+        for check in others {
+            match check.account().and_then(|account| roles.get(account)) {
+                Some(Some(Role::Operator)) => check.grant(),
+                Some(_) => self.close(check.live, State::Revoked, ROLE_LOST, Vec::new()).await?,
+                None => self.note_unknown(check.live),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the accounts of these sessions may do, as far as it can be told.
+    async fn roles_of(&self, checks: &[Check<'_>]) -> HashMap<String, Option<Role>> {
+        let accounts: HashSet<&str> = checks.iter().filter_map(Check::account).collect();
+        if accounts.is_empty() {
+            return HashMap::new();
+        }
+        let accounts: Vec<String> = accounts.into_iter().map(str::to_owned).collect();
+        let roles = self.deps.accounts.roles(accounts.clone()).await.unwrap_or_else(|failure| {
+            tracing::warn!(reason = %failure.reason, accounts = accounts.len(), "roles could not be asked for");
+            Vec::new()
+        });
+        accounts.into_iter().zip(roles).collect()
+    }
+
+    /// Asks all gates together, each once for one wallet.
+    async fn check_gates(&self, checks: Vec<Check<'_>>) -> Result<()> {
+        let (mut questions, mut places, mut asked) = (Vec::new(), HashMap::new(), Vec::new());
+        for check in checks {
+            let Some(gate) = &check.title.gate else {
+                self.close(check.live, State::Revoked, GATE_MISSING, Vec::new()).await?;
+                continue;
+            };
+            let wallet = &check.live.opened().wallet;
+            let place = *places.entry((&check.title.content_id, &check.title.gate_hash, wallet)).or_insert_with(|| {
+                questions.push(GateQuestion { gate: Arc::clone(gate), wallet: wallet.clone() });
+                questions.len() - 1
+            });
+            asked.push((check, place));
+        }
+        if questions.is_empty() {
+            return Ok(());
+        }
+        let verdicts = self.deps.gates.evaluate(questions).await;
+        for (check, place) in asked {
+            match verdicts.get(place) {
+                Some(Verdict::Granted) => {
                     self.deps.metrics.gate_checked("granted");
-                    live.grant(now_ms(), &title.gate_hash, doubts);
+                    check.grant();
                 }
-                Verdict::Denied(unmet) => {
+                Some(Verdict::Denied(unmet)) => {
                     self.deps.metrics.gate_checked("denied");
-                    self.close(live, State::Revoked, GATE_NOT_MET, unmet).await?;
+                    self.close(check.live, State::Revoked, GATE_NOT_MET, unmet.clone()).await?;
                 }
-                Verdict::Unknown => self.note_unknown(live),
+                Some(Verdict::Unknown) | None => self.note_unknown(check.live),
             }
         }
         Ok(())
@@ -153,20 +216,6 @@ impl Engine {
             (id, resolved)
         });
         lookups.buffer_unordered(LOOKUPS_AT_ONCE).collect().await
-    }
-
-    /// One verdict for each question; a call that fails answers none of its questions.
-    async fn ask_all(&self, questions: Vec<GateQuestion>) -> Vec<Verdict> {
-        let mut verdicts = Vec::with_capacity(questions.len());
-        for chunk in questions.chunks(MOST_QUESTIONS) {
-            let mut answers = self.deps.gates.evaluate(chunk.to_vec()).await.unwrap_or_else(|failure| {
-                tracing::warn!(reason = %failure.reason, gates = chunk.len(), "gates could not be asked");
-                Vec::new()
-            });
-            answers.resize(chunk.len(), Verdict::Unknown);
-            verdicts.append(&mut answers);
-        }
-        verdicts
     }
 
     fn note_unknown(&self, live: &Live) {

@@ -18,7 +18,7 @@ use streamgate_store::{BlobStore, Database, Outbox};
 
 use self::{
     admission::Denials,
-    neighbours::{Gates, Presentations, Titles, Tokens},
+    neighbours::{Accounts, Gates, Presentations, Titles, Tokens},
     presentations::PresentationCache,
     session::{ENDED_BY_CALLER, Live, Session, State},
     sessions::{Filter, Sessions},
@@ -33,6 +33,8 @@ pub struct Deps {
     pub titles: Arc<dyn Titles>,
     /// Answers gates.
     pub gates: Arc<dyn Gates>,
+    /// Knows who is an operator.
+    pub accounts: Arc<dyn Accounts>,
     /// Knows what was made.
     pub presentations: Arc<dyn Presentations>,
     /// Signs and checks tokens.

@@ -1,7 +1,9 @@
 //! What this service needs of others. The mesh answers in production, fakes in tests.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use streamgate_core::{Caller, Failure, time::UnixMillis};
+use streamgate_core::{Caller, Failure, Role, time::UnixMillis};
 use streamgate_proto::streamgate::{gate::v1::Rule, media::v1::Presentation};
 
 /// The title behind a playback id.
@@ -12,7 +14,7 @@ pub struct Title {
     /// Account that owns it.
     pub owner: String,
     /// Who may play it; absent means only the owner and operators.
-    pub gate: Option<Rule>,
+    pub gate: Option<Arc<Rule>>,
     /// Hash of the gate; empty without one.
     pub gate_hash: String,
 }
@@ -32,7 +34,7 @@ pub trait Titles: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq)]
 pub struct GateQuestion {
     /// The gate.
-    pub gate: Rule,
+    pub gate: Arc<Rule>,
     /// CAIP-10 wallet of the viewer; absent when none is known.
     pub wallet: Option<String>,
 }
@@ -51,8 +53,15 @@ pub enum Verdict {
 /// Answers gates.
 #[async_trait]
 pub trait Gates: Send + Sync + 'static {
-    /// One answer for each question, in order.
-    async fn evaluate(&self, questions: Vec<GateQuestion>) -> Result<Vec<Verdict>, Failure>;
+    /// One answer for each question, in order: `Unknown` where nobody could be asked.
+    async fn evaluate(&self, questions: Vec<GateQuestion>) -> Vec<Verdict>;
+}
+
+/// Knows what accounts may do.
+#[async_trait]
+pub trait Accounts: Send + Sync + 'static {
+    /// The role of each account now, in order, whatever its tokens say; absent for one that may do nothing any more.
+    async fn roles(&self, account_ids: Vec<String>) -> Result<Vec<Option<Role>>, Failure>;
 }
 
 /// Knows what was made of titles.

@@ -40,12 +40,12 @@ impl Engine {
         self.sessions.stop_gone(now_ms() - i64::try_from(idle.as_millis()).unwrap_or(i64::MAX)).await
     }
 
-    /// Takes over what other processes did since `since`; gives where to go on.
+    /// Takes over what other processes did since the last look that succeeded.
     ///
     /// # Errors
     /// What the store says.
-    pub async fn follow(&self, since: UnixMillis) -> Result<UnixMillis> {
-        self.sessions.follow(since, |content_id| self.deps.titles.forget(content_id)).await
+    pub async fn follow(&self) -> Result<()> {
+        self.sessions.follow(|content_id| self.deps.titles.forget(content_id)).await
     }
 }
 

@@ -8,8 +8,8 @@ use super::session::{Live, Marks, Session, Standing, State};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
-/// Rows that one look at changes takes; the rest is found by the next look.
-const MOST_CHANGES: i64 = 5_000;
+/// Rows of one page of changes.
+const MOST_CHANGES: usize = 5_000;
 /// Rows that one change drops, so that others get their turn.
 const MOST_DROPPED: i64 = 10_000;
 /// Sessions that one opening ends at the most.
@@ -42,11 +42,16 @@ impl Filter {
     }
 }
 
+/// Place of a change among all: its time, and the session's id.
+pub(super) type ChangePlace = (UnixMillis, String);
+
 /// What another process may have done to a session.
 #[derive(Debug)]
 pub struct Change {
     /// The session.
     pub id: String,
+    /// When it was done.
+    pub changed_ms: UnixMillis,
     /// Where it is.
     pub state: State,
     /// Why it ended.
@@ -225,23 +230,29 @@ pub(super) async fn stop(tx: &mut Transaction, id: &str, idle_since: UnixMillis,
     query.fetch_optional(&mut **tx).await?.map(|row| ended(&row, true)).transpose()
 }
 
-pub(super) async fn changed_since(database: &Database, since: UnixMillis) -> Result<Vec<Change>> {
+/// The oldest changes that come after a place, and the place of the last one when there are more.
+pub(super) async fn changed_after(database: &Database, after: &ChangePlace) -> Result<(Vec<Change>, Option<ChangePlace>)> {
     let query = sqlx::query(
-        "SELECT session_id, state, reason, unmet, playing, doubted_ms FROM sessions WHERE changed_ms >= $1 ORDER BY changed_ms DESC LIMIT $2",
+        "SELECT session_id, changed_ms, state, reason, unmet, playing, doubted_ms FROM sessions \
+         WHERE (changed_ms, session_id) > ($1, $2) ORDER BY changed_ms, session_id LIMIT $3",
     );
-    let rows = query.bind(since).bind(MOST_CHANGES).fetch_all(database.pool()).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Change {
-                id: row.try_get("session_id")?,
-                state: State::of_word(&row.try_get::<String, _>("state")?),
-                reason: row.try_get("reason")?,
-                unmet: lines(&row.try_get::<String, _>("unmet")?),
-                playing: row.try_get::<i64, _>("playing")? != 0,
-                doubted_ms: row.try_get("doubted_ms")?,
-            })
-        })
-        .collect()
+    let most = i64::try_from(MOST_CHANGES).unwrap_or(i64::MAX);
+    let rows = query.bind(after.0).bind(&after.1).bind(most).fetch_all(database.pool()).await?;
+    let changes = rows.iter().map(change).collect::<Result<Vec<_>>>()?;
+    let last = changes.last().filter(|_| changes.len() == MOST_CHANGES).map(|last| (last.changed_ms, last.id.clone()));
+    Ok((changes, last))
+}
+
+fn change(row: &AnyRow) -> Result<Change> {
+    Ok(Change {
+        id: row.try_get("session_id")?,
+        changed_ms: row.try_get("changed_ms")?,
+        state: State::of_word(&row.try_get::<String, _>("state")?),
+        reason: row.try_get("reason")?,
+        unmet: lines(&row.try_get::<String, _>("unmet")?),
+        playing: row.try_get::<i64, _>("playing")? != 0,
+        doubted_ms: row.try_get("doubted_ms")?,
+    })
 }
 
 pub(super) async fn list(database: &Database, filter: &Filter, page: &Page) -> Result<Vec<Session>> {

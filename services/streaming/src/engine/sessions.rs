@@ -3,7 +3,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,7 +20,7 @@ use streamgate_store::{Database, Outbox, Transaction};
 pub use super::session_rows::{Filter, place};
 use super::{
     session::{Live, Session, State},
-    session_rows as rows,
+    session_rows::{self as rows, Change},
 };
 use crate::{Error, Result};
 
@@ -41,14 +44,16 @@ pub struct Sessions {
     places: RwLock<HashMap<Place, Arc<Live>>>,
     /// Held while a row is read, so that there is never a second copy.
     loading: tokio::sync::Mutex<()>,
+    /// From when on the next look has to see what others did. Kept here, so that no task that begins anew loses it.
+    unseen_ms: AtomicI64,
 }
 
 impl Sessions {
     /// Sessions of `database`, told through `outbox`.
     #[must_use]
     pub fn new(database: Database, outbox: Outbox) -> Self {
-        let loading = tokio::sync::Mutex::default();
-        Self { database, outbox, copies: RwLock::default(), places: RwLock::default(), loading }
+        let (copies, places, loading) = (RwLock::default(), RwLock::default(), tokio::sync::Mutex::default());
+        Self { database, outbox, copies, places, loading, unseen_ms: AtomicI64::new(now_ms() - OVERLAP_MS) }
     }
 
     /// Stores a new session.
@@ -168,24 +173,32 @@ impl Sessions {
         rows::list(&self.database, filter, page).await.map_err(Error::store("list sessions"))
     }
 
-    /// Takes over what other processes did to the sessions in memory since `since`, and gives the time from which the next
-    /// look has to begin. `forget` hears of each title whose gate is in doubt, before its sessions do.
-    pub async fn follow(&self, since: UnixMillis, forget: impl Fn(&str)) -> Result<UnixMillis> {
+    /// Takes over all that other processes did to the sessions in memory since the last look that succeeded. `forget` hears
+    /// of each title whose gate is in doubt, before its sessions do.
+    pub async fn follow(&self, forget: impl Fn(&str)) -> Result<()> {
         let began = now_ms();
-        let changed = rows::changed_since(&self.database, since).await.map_err(Error::store("follow sessions"))?;
-        for change in changed {
-            if let Some(live) = self.copy(&change.id) {
-                if change.doubted_ms > live.doubted_ms() {
-                    forget(&live.opened().content_id);
-                }
-                live.doubt(change.doubted_ms);
-                live.set_playing(change.playing);
-                if change.state != State::Active {
-                    live.close(change.state, &change.reason, change.unmet);
-                }
-            }
+        let mut next = Some((self.unseen_ms.load(Ordering::Relaxed), String::new()));
+        while let Some(after) = next {
+            let page = rows::changed_after(&self.database, &after).await;
+            let (changes, more) = page.map_err(Error::store("follow sessions"))?;
+            changes.into_iter().for_each(|change| self.take_over(change, &forget));
+            next = more;
         }
-        Ok(began - OVERLAP_MS)
+        // Only now: an end that a failed look did not see is seen by no check, so the next look must.
+        self.unseen_ms.store(began - OVERLAP_MS, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn take_over(&self, change: Change, forget: impl Fn(&str)) {
+        let Some(live) = self.copy(&change.id) else { return };
+        if change.doubted_ms > live.doubted_ms() {
+            forget(&live.opened().content_id);
+        }
+        live.doubt(change.doubted_ms);
+        live.set_playing(change.playing);
+        if change.state != State::Active {
+            live.close(change.state, &change.reason, change.unmet);
+        }
     }
 
     /// Writes down what has changed in passing: last use, bytes sent, and last positive check.

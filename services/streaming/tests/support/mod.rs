@@ -29,7 +29,7 @@ use streamgate_streaming::{
     Config, Handler, Metrics,
     engine::{
         Deps, Engine,
-        neighbours::{GateQuestion, Gates, Presentations, Title, Titles, TokenClaims, Tokens, Verdict},
+        neighbours::{Accounts, GateQuestion, Gates, Presentations, Title, Titles, TokenClaims, Tokens, Verdict},
     },
 };
 use tonic::{Request, Status};
@@ -45,6 +45,12 @@ pub struct World {
     pub titles_away: Mutex<bool>,
     pub verdict: Mutex<Verdict>,
     pub gate_calls: AtomicUsize,
+    /// Questions of all calls.
+    pub gate_questions: AtomicUsize,
+    /// Role of every account.
+    pub role: Mutex<Option<Role>>,
+    pub roles_away: Mutex<bool>,
+    pub role_calls: AtomicUsize,
     pub made: Mutex<Option<Presentation>>,
     /// What was made before.
     pub made_before: Mutex<Option<Presentation>>,
@@ -68,11 +74,23 @@ impl Titles for World {
 
 #[async_trait]
 impl Gates for World {
-    async fn evaluate(&self, questions: Vec<GateQuestion>) -> Result<Vec<Verdict>, Failure> {
+    async fn evaluate(&self, questions: Vec<GateQuestion>) -> Vec<Verdict> {
         self.gate_calls.fetch_add(1, Ordering::SeqCst);
+        self.gate_questions.fetch_add(questions.len(), Ordering::SeqCst);
         // Lets others arrive while the answer is under way.
         tokio::task::yield_now().await;
-        Ok(vec![self.verdict.lock().unwrap().clone(); questions.len()])
+        vec![self.verdict.lock().unwrap().clone(); questions.len()]
+    }
+}
+
+#[async_trait]
+impl Accounts for World {
+    async fn roles(&self, account_ids: Vec<String>) -> Result<Vec<Option<Role>>, Failure> {
+        self.role_calls.fetch_add(1, Ordering::SeqCst);
+        if *self.roles_away.lock().unwrap() {
+            return Err(Failure::new(ErrorKind::Unavailable, "away", "away"));
+        }
+        Ok(vec![*self.role.lock().unwrap(); account_ids.len()])
     }
 }
 
@@ -165,7 +183,7 @@ impl Fixture {
         let title = Title {
             content_id: content_id.clone(),
             owner: owner.account().unwrap().id.to_string(),
-            gate: Some(Rule { kind: Some(Kind::Everyone(Everyone {})) }),
+            gate: Some(Arc::new(Rule { kind: Some(Kind::Everyone(Everyone {})) })),
             gate_hash: "gate1".into(),
         };
         let world = Arc::new(World {
@@ -173,6 +191,10 @@ impl Fixture {
             titles_away: Mutex::new(false),
             verdict: Mutex::new(Verdict::Granted),
             gate_calls: AtomicUsize::new(0),
+            gate_questions: AtomicUsize::new(0),
+            role: Mutex::new(Some(Role::Operator)),
+            roles_away: Mutex::new(false),
+            role_calls: AtomicUsize::new(0),
             made: Mutex::new(Some(presentation(&content_id))),
             made_before: Mutex::new(None),
         });
@@ -293,6 +315,7 @@ fn engine(world: &Arc<World>, db: &Database, blobs: &Arc<MemoryBlobs>, config: &
     let deps = Deps {
         titles: world.clone(),
         gates: world.clone(),
+        accounts: world.clone(),
         presentations: world.clone(),
         tokens: Arc::new(PlainTokens),
         blobs: blobs.clone(),
