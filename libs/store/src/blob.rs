@@ -1,10 +1,14 @@
 //! The contract of a blob store.
 
+mod gather;
+
 use std::{fmt::Debug, io, ops::Range, path::PathBuf};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+
+pub(crate) use gather::{Ended, Gathered, next_bytes};
 
 use crate::{error::Result, key::BlobKey};
 

@@ -10,19 +10,19 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use object_store::{ObjectStore, ObjectStoreExt, local::LocalFileSystem, path::Path as ObjectPath};
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::{runtime::Handle, task::spawn_blocking};
 
 use crate::{
-    blob::{BlobInfo, BlobStore, ByteStream},
+    blob::{BlobInfo, BlobStore, ByteStream, Ended, next_bytes},
     error::{Error, Result},
-    files::{self, Part, Places},
+    files::{self, NewFile, Places, Taking},
     key::BlobKey,
 };
 
-/// Chunks that wait for the disk. With chunks of at most 1 MiB this bounds a body's memory.
-const WAITING_CHUNKS: usize = 4;
+/// Bytes written at once, if so many have come. With chunks of at most 1 MiB this bounds a body's memory.
+const WRITE_BYTES: usize = 512 * 1024;
 /// Bytes read at once: a 64 KiB segment takes one trip to a blocking thread.
 const READ_CHUNK_BYTES: u64 = 256 * 1024;
 
@@ -110,19 +110,38 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     spawn_blocking(work).await.map_err(|error| Error::Unavailable(Some(Box::new(error))))?
 }
 
-/// Hands a body to the writing thread, chunk by chunk. Ends early when that thread has given up.
-async fn hand_over(mut body: ByteStream, parts: mpsc::Sender<Part>) -> Result<()> {
-    while let Some(chunk) = body.try_next().await.map_err(Error::sending)? {
-        if !chunk.is_empty() && parts.send(Part::Bytes(chunk)).await.is_err() {
-            return Ok(());
+/// A file that is being written, used on blocking threads only. No thread is held while the sender is awaited: they
+/// are few, and senders may be slow.
+struct Written<F: Taking>(Option<F>);
+
+impl<F: Taking> Written<F> {
+    async fn begin(open: impl FnOnce() -> Result<F> + Send + 'static) -> Result<Self> {
+        Ok(Self(Some(blocking(open).await?)))
+    }
+
+    /// Writes a body to the file and finishes it.
+    async fn take_all(mut self, mut body: ByteStream) -> Result<(F, Ended)> {
+        loop {
+            let (mut bytes, ended) = next_bytes(&mut body, WRITE_BYTES).await;
+            let Some(mut file) = self.0.take() else { return Err(Error::Unavailable(None)) };
+            let blocks = bytes.take();
+            let file = if blocks.is_empty() { file } else { blocking(move || file.take(&blocks).map(|()| file)).await? };
+            match ended {
+                Some(ended) => return Ok((file, ended)),
+                None => self.0 = Some(file),
+            }
         }
     }
-    let _ = parts.send(Part::End).await;
-    Ok(())
 }
 
-fn broke_off() -> Error {
-    Error::Stream(io::ErrorKind::UnexpectedEof.into())
+impl<F: Taking> Drop for Written<F> {
+    /// A caller that gives up leaves a file to remove or to sync.
+    fn drop(&mut self) {
+        let Some(file) = self.0.take() else { return };
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn_blocking(move || drop(file));
+        }
+    }
 }
 
 /// What `object_store` said.
@@ -144,14 +163,20 @@ fn object_path(key: &BlobKey) -> Result<ObjectPath> {
 #[async_trait]
 impl BlobStore for FileBlobs {
     async fn put(&self, key: &BlobKey, body: ByteStream) -> Result<BlobInfo> {
-        let (parts, received) = mpsc::channel(WAITING_CHUNKS);
         let (temps, places) = (self.temps.clone(), self.places(key));
-        let writer = spawn_blocking(move || files::write_new(&temps, &places.sealed, &places.key, received));
-        let sent = hand_over(body, parts).await;
-        let written = writer.await.map_err(|error| Error::Unavailable(Some(Box::new(error))))?;
-        sent?;
-        let size_bytes = written?.ok_or_else(broke_off)?;
-        Ok(BlobInfo { size_bytes })
+        let file = Written::begin(move || NewFile::begin(&temps, places)).await?;
+        let (file, ended) = file.take_all(body).await?;
+        match ended {
+            Ended::Whole => blocking(move || file.finish()).await.map(|size_bytes| BlobInfo { size_bytes }),
+            Ended::BrokeOff(broken) => {
+                blocking(move || {
+                    drop(file);
+                    Ok(())
+                })
+                .await?;
+                Err(Error::sending(broken))
+            }
+        }
     }
 
     async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<ByteStream> {
@@ -159,11 +184,9 @@ impl BlobStore for FileBlobs {
     }
 
     async fn head(&self, key: &BlobKey) -> Result<BlobInfo> {
-        match self.listing.head(&object_path(key)?).await {
-            Ok(meta) => Ok(BlobInfo { size_bytes: meta.size }),
-            Err(object_store::Error::NotFound { .. }) => Err(Error::NotFound(key.clone())),
-            Err(error) => Err(of_listing(error)),
-        }
+        let path = self.places(key).sealed;
+        let size_bytes = blocking(move || files::size_of(&path)).await?.ok_or_else(|| Error::NotFound(key.clone()))?;
+        Ok(BlobInfo { size_bytes })
     }
 
     async fn delete(&self, key: &BlobKey) -> Result<()> {
@@ -191,16 +214,14 @@ impl BlobStore for FileBlobs {
     }
 
     async fn append(&self, key: &BlobKey, offset: u64, body: ByteStream) -> Result<u64> {
-        let (parts, received) = mpsc::channel(WAITING_CHUNKS);
         let places = self.places(key);
-        let writer = spawn_blocking(move || places.append(offset, received));
-        let sent = hand_over(body, parts).await;
-        let written = writer.await.map_err(|error| Error::Unavailable(Some(Box::new(error))))?;
-        // A broken body counts before what the disk says: the caller asks for the length anyway.
-        sent?;
-        match written? {
-            (length, true) => Ok(length),
-            (_, false) => Err(broke_off()),
+        let file = Written::begin(move || places.grow(offset)).await?;
+        let (file, ended) = file.take_all(body).await?;
+        let finished = blocking(move || file.finish()).await;
+        match ended {
+            Ended::Whole => finished,
+            // It counts before what the disk says: the caller asks for the length anyway.
+            Ended::BrokeOff(broken) => Err(Error::sending(broken)),
         }
     }
 

@@ -9,7 +9,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::{
@@ -23,14 +22,13 @@ const SYNC_EVERY_BYTES: u64 = 64 * 1024 * 1024;
 /// Tries to reach a name whose folder or file is taken away at the same time.
 const RACE_TRIES: u32 = 16;
 
-/// A piece of a body on its way to the writing thread. A channel that closes without `End` means
-/// that the body broke off.
-#[derive(Debug)]
-pub(crate) enum Part {
-    /// The next bytes.
-    Bytes(Bytes),
-    /// The body is whole.
-    End,
+/// A file that takes a body in, some bytes at a time.
+pub(crate) trait Taking: Sized + Send + 'static {
+    /// Takes the next bytes.
+    fn take(&mut self, blocks: &[Bytes]) -> Result<()>;
+
+    /// Takes no more. Gives the durable length.
+    fn finish(self) -> Result<u64>;
 }
 
 /// Makes `folder` and what is missing above it, each one durable in its parent.
@@ -114,29 +112,45 @@ fn link(from: &Path, to: &Path) -> io::Result<()> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-/// Writes a whole body under a new name. `None` when the body broke off; nothing is left then.
-pub(crate) fn write_new(temps: &Path, target: &Path, key: &BlobKey, mut parts: mpsc::Receiver<Part>) -> Result<Option<u64>> {
-    let failed = |source| Error::io(format!("write the blob {key}"), source);
-    if target.exists() {
-        return Err(Error::AlreadyExists(key.clone()));
-    }
-    let mut temp = Temp::create(temps).map_err(failed)?;
-    let mut written = 0;
-    loop {
-        match parts.blocking_recv() {
-            Some(Part::Bytes(chunk)) => {
-                temp.file.write_all(&chunk).map_err(failed)?;
-                written += chunk.len() as u64;
-            }
-            Some(Part::End) => break,
-            None => return Ok(None),
+/// A whole body on its way to a new name. Nothing is left of one that is not finished.
+pub(crate) struct NewFile {
+    temp: Temp,
+    target: PathBuf,
+    key: BlobKey,
+    length: u64,
+}
+
+impl NewFile {
+    pub(crate) fn begin(temps: &Path, places: Places) -> Result<Self> {
+        let Places { key, sealed: target, .. } = places;
+        if target.exists() {
+            return Err(Error::AlreadyExists(key));
         }
+        let temp = Temp::create(temps).map_err(|e| Error::io(format!("write the blob {key}"), e))?;
+        Ok(Self { temp, target, key, length: 0 })
     }
-    temp.file.sync_data().map_err(failed)?;
-    match link(&temp.path, target) {
-        Ok(()) => Ok(Some(written)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::AlreadyExists(key.clone())),
-        Err(error) => Err(failed(error)),
+
+    fn failed(&self, source: io::Error) -> Error {
+        Error::io(format!("write the blob {}", self.key), source)
+    }
+}
+
+impl Taking for NewFile {
+    fn take(&mut self, blocks: &[Bytes]) -> Result<()> {
+        for block in blocks {
+            self.temp.file.write_all(block).map_err(|e| self.failed(e))?;
+            self.length += block.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<u64> {
+        self.temp.file.sync_data().map_err(|e| self.failed(e))?;
+        match link(&self.temp.path, &self.target) {
+            Ok(()) => Ok(self.length),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(Error::AlreadyExists(self.key.clone())),
+            Err(error) => Err(self.failed(error)),
+        }
     }
 }
 
@@ -174,8 +188,8 @@ impl Places {
         Err(Error::Busy(self.key.clone()))
     }
 
-    /// Appends a body. Gives the durable length, and whether the body was whole.
-    pub(crate) fn append(&self, offset: u64, parts: mpsc::Receiver<Part>) -> Result<(u64, bool)> {
+    /// The open file, to append to it at its end.
+    pub(crate) fn grow(&self, offset: u64) -> Result<GrowingFile> {
         if self.sealed.exists() {
             return Err(Error::AlreadyExists(self.key.clone()));
         }
@@ -199,7 +213,7 @@ impl Places {
             sync_parent(&self.open).map_err(failed)?;
         }
         file.seek(SeekFrom::Start(offset)).map_err(failed)?;
-        append_parts(&mut file, offset, parts).map_err(failed)
+        Ok(GrowingFile { places: self.clone(), file, length: offset, durable: offset })
     }
 
     /// The durable length of the open file.
@@ -255,58 +269,84 @@ fn is_same(file: &File, path: &Path) -> bool {
     }
 }
 
-fn append_parts(file: &mut File, offset: u64, mut parts: mpsc::Receiver<Part>) -> io::Result<(u64, bool)> {
-    let mut durable = offset;
-    let mut length = offset;
-    let whole = loop {
-        match parts.blocking_recv() {
-            Some(Part::Bytes(chunk)) => {
-                if let Err(error) = file.write_all(&chunk) {
-                    keep_what_is_durable(file, durable);
-                    return Err(error);
-                }
-                length += chunk.len() as u64;
-            }
-            Some(Part::End) => break true,
-            None => break false,
-        }
-        if length - durable >= SYNC_EVERY_BYTES {
-            durable = sync_to(file, durable, length)?;
-        }
-    };
-    durable = sync_to(file, durable, length)?;
-    Ok((durable, whole))
+/// An open file that is appended to, locked as long as this lives. What it took stays, also when it is not finished.
+pub(crate) struct GrowingFile {
+    places: Places,
+    file: File,
+    length: u64,
+    durable: u64,
 }
 
-fn sync_to(file: &File, durable: u64, length: u64) -> io::Result<u64> {
-    match file.sync_data() {
-        Ok(()) => Ok(length),
-        Err(error) => {
-            // After a failed sync the system may have dropped the bytes: they can't be counted.
-            let _ = file.set_len(durable);
-            Err(error)
+impl GrowingFile {
+    fn sync(&mut self) -> io::Result<()> {
+        if self.durable == self.length {
+            return Ok(());
         }
+        let synced = self.file.sync_data();
+        if synced.is_err() {
+            // After a failed sync the system may have dropped the bytes: they can't be counted.
+            let _ = self.file.set_len(self.durable);
+            self.length = self.durable;
+        }
+        self.durable = self.length;
+        synced
     }
 }
 
-fn keep_what_is_durable(file: &File, durable: u64) {
-    if file.sync_data().is_err() {
-        let _ = file.set_len(durable);
+impl Taking for GrowingFile {
+    fn take(&mut self, blocks: &[Bytes]) -> Result<()> {
+        for block in blocks {
+            if let Err(error) = self.file.write_all(block) {
+                // It may have left a part, which the next length counts.
+                self.length = self.file.stream_position().unwrap_or(self.length);
+                return Err(self.places.failed("append to", error));
+            }
+            self.length += block.len() as u64;
+        }
+        if self.length - self.durable >= SYNC_EVERY_BYTES {
+            self.sync().map_err(|e| self.places.failed("append to", e))?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<u64> {
+        self.sync().map_err(|e| self.places.failed("append to", e))?;
+        Ok(self.durable)
+    }
+}
+
+impl Drop for GrowingFile {
+    fn drop(&mut self) {
+        let _ = self.sync();
+    }
+}
+
+/// Whether there is nothing of this name, or something above it is a file.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Size of a file. A folder is none, nor is a link: a blob never is, and it may lead anywhere.
+pub(crate) fn size_of(path: &Path) -> Result<Option<u64>> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) => Ok(meta.is_file().then_some(meta.len())),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(Error::io("read a blob", error)),
     }
 }
 
 /// A file to read from, at the beginning of a range. Absent when there is none.
 pub(crate) fn open_range(path: &Path, range: Option<std::ops::Range<u64>>) -> Result<Option<(File, u64)>> {
     let failed = |source| Error::io("read a blob", source);
+    if size_of(path)?.is_none() {
+        return Ok(None);
+    }
     let mut file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
+        Err(error) if is_absent(&error) => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
     let meta = file.metadata().map_err(failed)?;
-    if !meta.is_file() {
-        return Ok(None);
-    }
     let range = range.unwrap_or(0..meta.len());
     if range.start > range.end || range.end > meta.len() {
         return Err(Error::OutOfRange { size_bytes: meta.len() });

@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use streamgate_core::ErrorKind;
-use streamgate_store::{BlobKey, Error, FileBlobs, MemoryBlobs, bytes, conformance, open_blobs};
+use streamgate_store::{BlobKey, ByteStream, Error, FileBlobs, MemoryBlobs, bytes, collect, conformance, open_blobs};
+use streamgate_testkit::eventually;
 use tempfile::tempdir;
+
+/// How long a test waits for what must happen.
+const BOUND: Duration = Duration::from_secs(60);
 
 fn key(text: &str) -> BlobKey {
     BlobKey::new(text).unwrap()
@@ -16,6 +20,16 @@ fn key(text: &str) -> BlobKey {
 
 fn files_below(folder: &Path) -> usize {
     fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).map(|p| if p.is_dir() { files_below(&p) } else { 1 }).sum()
+}
+
+/// A sender that goes silent after its first bytes.
+fn pausing(first: &'static [u8]) -> ByteStream {
+    stream::iter([Ok(Bytes::from_static(first))]).chain(stream::pending()).boxed()
+}
+
+async fn until_temps(folder: &Path, wanted: usize) {
+    let look = || async { Ok((files_below(&folder.join("temp")) == wanted).then_some(())) };
+    eventually("the number of bodies on their way", BOUND, look).await.unwrap();
 }
 
 #[tokio::test]
@@ -27,7 +41,7 @@ async fn the_memory_engine_keeps_the_contract() {
 async fn the_file_engine_keeps_the_contract() {
     let folder = tempdir().unwrap();
     conformance::run(&FileBlobs::open(folder.path()).unwrap()).await;
-    assert_eq!(files_below(&folder.path().join("temp")), 0, "temporary files are left");
+    until_temps(folder.path(), 0).await;
 }
 
 #[tokio::test]
@@ -54,9 +68,7 @@ async fn a_sweep_leaves_a_body_alone_that_is_being_written() {
         let store = Arc::clone(&store);
         async move { store.put(&key("a/b"), body).await }
     });
-    while files_below(&folder.path().join("temp")) == 0 {
-        tokio::task::yield_now().await;
-    }
+    until_temps(folder.path(), 1).await;
     let second = open_blobs(folder.path()).unwrap();
     open.send(()).unwrap();
     assert_eq!(writing.await.unwrap().unwrap().size_bytes, 8);
@@ -91,13 +103,59 @@ async fn a_crash_in_the_middle_of_sealing_is_made_good() {
 }
 
 #[tokio::test]
-async fn a_link_in_the_place_of_a_file_does_not_lead_out_of_the_folder() {
+async fn a_link_in_the_place_of_a_blob_is_no_blob() {
     let folder = tempdir().unwrap();
     let store = open_blobs(folder.path()).unwrap();
-    for hostile in ["../secret", "a/../../secret", "/etc/passwd", "a/..", "a\0b"] {
-        assert!(BlobKey::new(hostile).is_err(), "{hostile:?}");
-    }
-    assert!(store.read(&key("etc"), None).await.is_err());
+    fs::write(folder.path().join("secret"), b"secret").unwrap();
+    std::os::unix::fs::symlink(folder.path().join("secret"), folder.path().join("objects/link")).unwrap();
+    let read = store.read(&key("link"), None).await;
+    assert!(matches!(read, Err(Error::NotFound(_))));
+    let head = store.head(&key("link")).await;
+    assert!(matches!(head, Err(Error::NotFound(_))), "{head:?}");
+}
+
+#[test]
+fn senders_that_pause_keep_nobody_from_reading() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(2).enable_all().build();
+    let outcome = runtime.unwrap().block_on(async {
+        let folder = tempdir().unwrap();
+        let store = open_blobs(folder.path()).unwrap();
+        store.put(&key("a/read"), bytes(Bytes::from_static(b"12345"))).await.unwrap();
+        let mut senders = tokio::task::JoinSet::new();
+        for n in 0..4 {
+            let (put, append) = (Arc::clone(&store), Arc::clone(&store));
+            senders.spawn(async move { put.put(&key(&format!("slow/put-{n}")), pausing(b"half")).await.map(drop) });
+            senders.spawn(async move { append.append(&key(&format!("slow/open-{n}")), 0, pausing(b"half")).await.map(drop) });
+        }
+        let all = async {
+            until_temps(folder.path(), 4).await;
+            for n in 0..4 {
+                let look =
+                    || async { Ok(store.open_length(&key(&format!("slow/open-{n}"))).await?.filter(|length| *length == 4)) };
+                eventually("what a slow sender sent is there", BOUND, look).await.unwrap();
+            }
+            collect(store.read(&key("a/read"), None).await.unwrap(), 10).await.unwrap()
+        };
+        tokio::time::timeout(BOUND, all).await
+    });
+    assert_eq!(outcome.expect("reading waits for slow senders"), "12345");
+}
+
+#[tokio::test]
+async fn a_file_that_has_lost_its_end_is_not_taken_for_a_sender_that_broke_off() {
+    let folder = tempdir().unwrap();
+    let store = open_blobs(folder.path()).unwrap();
+    store.put(&key("a/b"), bytes(Bytes::from(vec![7; 2 << 20]))).await.unwrap();
+    let mut body = store.read(&key("a/b"), None).await.unwrap();
+    body.try_next().await.unwrap();
+    fs::File::options().write(true).open(folder.path().join("objects/a/b")).unwrap().set_len(1 << 20).unwrap();
+    let failed = body.try_collect::<Vec<_>>().await.map_err(Error::reading).unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Internal, "{failed:?}");
+    let mut body = store.read(&key("a/b"), None).await.unwrap();
+    body.try_next().await.unwrap();
+    fs::File::options().write(true).open(folder.path().join("objects/a/b")).unwrap().set_len(1 << 19).unwrap();
+    let failed = store.append(&key("joined"), 0, body).await.unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::Internal, "{failed:?}");
 }
 
 #[tokio::test]
