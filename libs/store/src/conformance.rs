@@ -4,7 +4,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a case that fails must panic: this is a test suite that other crates call")]
 
-use std::{io, pin::pin};
+use std::{
+    io,
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream};
@@ -18,10 +22,16 @@ use crate::{
 /// More than any engine takes in one chunk.
 const LARGE: usize = 3 * 1024 * 1024 + 17;
 
+/// More than any engine takes as one object.
+const HUGE: usize = 9 * 1024 * 1024;
+/// Longest wait for what must happen: one that takes longer is a fault, and hangs nobody.
+const BOUND: Duration = Duration::from_secs(60);
+
 /// Runs every case. The store may hold other blobs; nothing below `conformance/`.
 pub async fn run(store: &dyn BlobStore) {
     a_body_reads_back_as_it_was_put(store).await;
     a_taken_key_is_refused(store).await;
+    a_key_is_taken_whatever_the_sizes(store).await;
     one_of_two_puts_at_once_wins(store).await;
     a_body_that_breaks_off_leaves_nothing(store).await;
     a_put_that_is_dropped_leaves_nothing(store).await;
@@ -35,6 +45,7 @@ pub async fn run(store: &dyn BlobStore) {
     another_offset_than_the_length_is_refused(store).await;
     an_open_blob_is_invisible(store).await;
     a_second_writer_is_refused(store).await;
+    an_append_that_is_dropped_lets_the_next_one_in(store).await;
     a_piece_that_breaks_off_stays(store).await;
     sealing_makes_a_blob(store).await;
     sealing_twice_gives_the_same(store).await;
@@ -66,6 +77,22 @@ fn endless(first: &'static [u8]) -> ByteStream {
     stream::iter([Ok(Bytes::from_static(first))]).chain(stream::pending()).boxed()
 }
 
+/// Looks until there is something to see.
+async fn until<T, Fut: Future<Output = Option<T>>>(what: &str, look: impl Fn() -> Fut) -> T {
+    let end = Instant::now() + BOUND;
+    loop {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        assert!(Instant::now() < end, "{what}: not so after {} s", BOUND.as_secs());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn until_length(store: &dyn BlobStore, key: &BlobKey, length: u64) {
+    until("the bytes show", || async { (store.open_length(key).await.unwrap() == Some(length)).then_some(()) }).await;
+}
+
 async fn whole(store: &dyn BlobStore, key: &BlobKey) -> Bytes {
     collect(store.read(key, None).await.unwrap(), 16 << 20).await.unwrap()
 }
@@ -90,6 +117,26 @@ async fn a_taken_key_is_refused(store: &dyn BlobStore) {
     let second = store.put(&key, bytes(Bytes::from_static(b"second"))).await;
     assert!(matches!(second, Err(Error::AlreadyExists(taken)) if taken == key));
     assert_eq!(whole(store, &key).await, "first");
+}
+
+async fn a_key_is_taken_whatever_the_sizes(store: &dyn BlobStore) {
+    let small = || bytes(Bytes::from_static(b"small"));
+    let huge = || in_chunks(&Bytes::from(vec![7; HUGE]));
+    let first_huge = key("taken-huge");
+    store.put(&first_huge, huge()).await.unwrap();
+    assert!(matches!(store.put(&first_huge, small()).await, Err(Error::AlreadyExists(_))));
+    assert_eq!(store.head(&first_huge).await.unwrap().size_bytes, HUGE as u64);
+
+    let first_small = key("taken-small");
+    store.put(&first_small, small()).await.unwrap();
+    assert!(matches!(store.put(&first_small, huge()).await, Err(Error::AlreadyExists(_))));
+    assert_eq!(whole(store, &first_small).await, "small");
+
+    let sealed = key("taken-sealed");
+    store.append(&sealed, 0, bytes(pattern(10))).await.unwrap();
+    store.seal(&sealed).await.unwrap();
+    assert!(matches!(store.put(&sealed, small()).await, Err(Error::AlreadyExists(_))));
+    assert_eq!(whole(store, &sealed).await, pattern(10));
 }
 
 async fn one_of_two_puts_at_once_wins(store: &dyn BlobStore) {
@@ -218,9 +265,7 @@ async fn a_second_writer_is_refused(store: &dyn BlobStore) {
     let first = store.append(&key, 0, held);
     let others = async {
         // The first writer's bytes show that it holds the blob.
-        while store.open_length(&key).await.unwrap() != Some(5) {
-            tokio::task::yield_now().await;
-        }
+        until_length(store, &key, 5).await;
         assert!(matches!(store.append(&key, 5, bytes(pattern(1))).await, Err(Error::Busy(_))));
         assert!(matches!(store.seal(&key).await, Err(Error::Busy(_))));
         assert!(matches!(store.discard(&key).await, Err(Error::Busy(_))));
@@ -229,6 +274,24 @@ async fn a_second_writer_is_refused(store: &dyn BlobStore) {
     let (first, ()) = futures::join!(first, others);
     assert_eq!(first.unwrap(), 5);
     assert_eq!(store.append(&key, 5, bytes(pattern(1))).await.unwrap(), 6);
+}
+
+async fn an_append_that_is_dropped_lets_the_next_one_in(store: &dyn BlobStore) {
+    let key = key("dropped-append");
+    {
+        let append = pin!(store.append(&key, 0, endless(b"half")));
+        let seen = pin!(until_length(store, &key, 4));
+        futures::future::select(append, seen).await;
+    }
+    let next = || async {
+        match store.append(&key, 4, bytes(Bytes::from_static(b"rest"))).await {
+            Err(Error::Busy(_)) => None,
+            next => Some(next.unwrap()),
+        }
+    };
+    assert_eq!(until("the next one is let in", next).await, 8);
+    store.seal(&key).await.unwrap();
+    assert_eq!(whole(store, &key).await, "halfrest");
 }
 
 async fn a_piece_that_breaks_off_stays(store: &dyn BlobStore) {

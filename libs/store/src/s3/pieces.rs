@@ -2,7 +2,11 @@
 
 use std::ops::Range;
 
+use object_store::path::Path as ObjectPath;
 use uuid::Uuid;
+
+use super::bucket::path;
+use crate::{error::Result, key::BlobKey};
 
 /// What a list begins with, so that a later version can tell an earlier one.
 const HEADER: &str = "streamgate pieces 1";
@@ -20,6 +24,11 @@ impl Piece {
     pub(super) fn new(size_bytes: usize) -> Self {
         Self { name: Uuid::new_v4().simple().to_string(), size_bytes: size_bytes as u64 }
     }
+}
+
+/// Where a piece of a blob lies.
+pub(super) fn piece_path(key: &BlobKey, piece: &Piece) -> Result<ObjectPath> {
+    path("pieces", &key.join(&piece.name)?)
 }
 
 /// All pieces of a blob, in order.

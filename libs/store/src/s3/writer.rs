@@ -1,16 +1,20 @@
 //! Takes a body in, piece by piece.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::time::timeout;
 
 use super::{
     S3Blobs,
     pieces::{Piece, Pieces},
+    read::Listed,
 };
-use crate::{blob::ByteStream, error::Result, key::BlobKey};
+use crate::{
+    blob::{ByteStream, Ended, Gathered},
+    error::{Error, Result},
+    key::BlobKey,
+};
 
 /// Bytes of a whole piece; also what a call holds in memory. A file of 100 GB has 12,800 pieces.
 const PIECE_BYTES: usize = 8 * 1024 * 1024;
@@ -20,12 +24,9 @@ const SMALL_BYTES: u64 = 5 * 1024 * 1024;
 /// What has come is stored when the sender pauses for this long: its next question for the length
 /// finds it.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// How a body ended.
-pub(super) enum Ended {
-    Whole,
-    BrokeOff(io::Error),
-}
+/// Pauses after which little is stored too: as long as there is less of it than of the small piece that would be
+/// written again.
+const PAUSES: u32 = 10;
 
 /// Bytes on their way into the pieces of one blob.
 pub(super) struct Writer<'a> {
@@ -35,9 +36,10 @@ pub(super) struct Writer<'a> {
     whole: Pieces,
     /// The stored piece whose bytes `pending` begins with.
     small: Option<Piece>,
-    pending: Vec<Bytes>,
-    pending_bytes: usize,
+    pending: Gathered,
     fresh_bytes: usize,
+    /// Pauses since something was stored.
+    pauses: u32,
     /// Number of the newest list; 0 before the first.
     generation: u64,
 }
@@ -45,16 +47,14 @@ pub(super) struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// Goes on after `pieces`, which are those of `generation`.
     pub(super) async fn after(store: &'a S3Blobs, key: &'a BlobKey, mut pieces: Pieces, generation: u64) -> Result<Self> {
+        let (listed, end) = (Listed::open(key.clone(), pieces.clone(), generation), pieces.length());
         let small = pieces.list.pop_if(|last| last.size_bytes < SMALL_BYTES);
-        let mut writer =
-            Self { store, key, whole: pieces, small, pending: Vec::new(), pending_bytes: 0, fresh_bytes: 0, generation };
-        if let Some(piece) = writer.small.clone() {
-            let body = store.read_piece(key, &piece).await?;
-            let body = crate::collect(body, PIECE_BYTES).await?;
-            writer.pending_bytes = body.len();
-            writer.pending.push(body);
+        let mut pending = Gathered::default();
+        if let Some(piece) = &small {
+            let body = listed.read(&store.bucket, Some(end - piece.size_bytes..end))?;
+            pending.push(&crate::collect(body, PIECE_BYTES).await?);
         }
-        Ok(writer)
+        Ok(Self { store, key, whole: pieces, small, pending, fresh_bytes: 0, pauses: 0, generation })
     }
 
     /// Bytes that are stored and listed.
@@ -66,7 +66,7 @@ impl<'a> Writer<'a> {
     pub(super) async fn take(&mut self, mut body: ByteStream) -> Result<Ended> {
         loop {
             match timeout(PAUSE, body.next()).await {
-                Ok(Some(Ok(chunk))) => self.push(chunk).await?,
+                Ok(Some(Ok(chunk))) => self.push(&chunk).await?,
                 Ok(None) => {
                     self.flush().await?;
                     return Ok(Ended::Whole);
@@ -75,46 +75,56 @@ impl<'a> Writer<'a> {
                     self.flush().await?;
                     return Ok(Ended::BrokeOff(broken));
                 }
-                Err(_paused) => self.flush().await?,
+                Err(_paused) => {
+                    self.pauses += 1;
+                    if self.fresh_bytes * 2 >= self.pending.length() || self.pauses >= PAUSES {
+                        self.flush().await?;
+                    }
+                }
             }
         }
     }
 
-    async fn push(&mut self, mut chunk: Bytes) -> Result<()> {
+    async fn push(&mut self, mut chunk: &[u8]) -> Result<()> {
         while !chunk.is_empty() {
-            let part = chunk.split_to(chunk.len().min(PIECE_BYTES - self.pending_bytes));
-            self.pending_bytes += part.len();
-            self.fresh_bytes += part.len();
+            let (part, rest) = chunk.split_at(chunk.len().min(PIECE_BYTES - self.pending.length()));
             self.pending.push(part);
-            if self.pending_bytes == PIECE_BYTES {
+            self.fresh_bytes += part.len();
+            if self.pending.length() == PIECE_BYTES {
                 self.flush().await?;
             }
+            chunk = rest;
         }
         Ok(())
     }
 
     /// Stores what is pending as a piece, and lists it.
     async fn flush(&mut self) -> Result<()> {
+        self.pauses = 0;
         if self.fresh_bytes == 0 && self.generation > 0 {
             return Ok(());
         }
+        let (store, key) = (self.store, self.key);
         let mut next = self.whole.clone();
-        if self.pending_bytes > 0 {
-            let piece = Piece::new(self.pending_bytes);
-            self.store.write_piece(self.key, &piece, self.pending.clone()).await?;
-            next.list.push(piece);
+        let fresh = (self.pending.length() > 0).then(|| Piece::new(self.pending.length()));
+        if let Some(piece) = &fresh {
+            store.bucket.write_piece(key, piece, self.pending.blocks()).await?;
+            next.list.push(piece.clone());
         }
-        self.store.write_list(self.key, self.generation + 1, &next).await?;
+        let listed = store.write_list(key, self.generation + 1, &next).await;
+        if let (Err(Error::Busy(_)), Some(piece)) = (&listed, &fresh) {
+            store.drop_refused(key, piece).await;
+        }
+        listed?;
         self.generation += 1;
         if let Some(replaced) = self.small.take() {
-            self.store.drop_piece(self.key, &replaced).await;
+            store.bucket.drop_piece(key, &replaced).await;
         }
         self.fresh_bytes = 0;
         self.small = next.list.pop_if(|last| last.size_bytes < SMALL_BYTES);
         self.whole = next;
         if self.small.is_none() {
-            self.pending.clear();
-            self.pending_bytes = 0;
+            self.pending.take();
         }
         Ok(())
     }
