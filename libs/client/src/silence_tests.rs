@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -35,6 +36,10 @@ use crate::{
 
 const READ: &str = "/streamgate.auth.v1.AuthService/GetJwks";
 const WRITE: &str = "/streamgate.auth.v1.AuthService/Login";
+/// Patience of the tests: less than the deadline of their calls, so that what is answered was not ended by it.
+const BOUND: Duration = Duration::from_secs(60);
+/// When a caller gives a call up. A sound instance on a slow machine may be too late now and then, but not always.
+const GIVEN_UP: Duration = Duration::from_secs(2);
 /// Longer than an instance may be silent without a sign of life.
 const SLOW: Duration = Duration::from_millis(1500);
 
@@ -111,9 +116,13 @@ fn channel_to(addresses: Vec<SocketAddr>) -> MeshChannel {
 }
 
 async fn call(channel: &MeshChannel, path: &'static str) -> Result<(), Status> {
+    call_within(channel, path, "120S").await
+}
+
+async fn call_within(channel: &MeshChannel, path: &'static str, deadline: &'static str) -> Result<(), Status> {
     let mut request = Request::new(Body::empty());
     *request.uri_mut() = http::Uri::from_static(path);
-    request.headers_mut().insert("grpc-timeout", HeaderValue::from_static("5S"));
+    request.headers_mut().insert("grpc-timeout", HeaderValue::from_static(deadline));
     channel.clone().call(request).await.map(|_| ())
 }
 
@@ -122,8 +131,8 @@ async fn until_all_go_to(answering: &Answering, channel: &MeshChannel, path: &'s
     let mut in_a_row = 0;
     while in_a_row < 6 {
         let before = answering.calls();
-        let is_quick = timeout(Duration::from_millis(300), call(channel, path)).await.is_ok_and(|outcome| outcome.is_ok());
-        in_a_row = if is_quick && answering.calls() == before + 1 { in_a_row + 1 } else { 0 };
+        let is_answered = timeout(GIVEN_UP, call(channel, path)).await.is_ok_and(|outcome| outcome.is_ok());
+        in_a_row = if is_answered && answering.calls() == before + 1 { in_a_row + 1 } else { 0 };
     }
 }
 
@@ -132,9 +141,9 @@ async fn a_read_of_a_hung_instance_is_answered_by_another_and_the_hung_one_is_pa
     let ((_hung, at), sound) = (listen().await, Answering::default());
     let channel = channel_to(vec![at, sound.start().await]);
     let reads = futures::future::join_all((0..40).map(|_| call(&channel, READ)));
-    let outcomes = timeout(Duration::from_secs(5), reads).await.expect("that is less than the deadline");
+    let outcomes = timeout(BOUND, reads).await.expect("that is less than the deadline");
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
-    timeout(Duration::from_secs(20), until_all_go_to(&sound, &channel, WRITE)).await.expect("it is not called any more");
+    timeout(BOUND, until_all_go_to(&sound, &channel, WRITE)).await.expect("it is not called any more");
 }
 
 #[tokio::test]
@@ -142,11 +151,13 @@ async fn writes_alone_find_out_that_an_instance_hangs() {
     let ((_hung, at), sound) = (listen().await, Answering::default());
     let channel = channel_to(vec![at, sound.start().await]);
     let (one, other) = (channel.clone(), channel.clone());
-    let under_way =
-        [tokio::spawn(async move { call(&one, WRITE).await }), tokio::spawn(async move { call(&other, WRITE).await })];
-    timeout(Duration::from_secs(20), until_all_go_to(&sound, &channel, WRITE)).await.expect("it is not called any more");
+    let under_way = [
+        tokio::spawn(async move { call_within(&one, WRITE, "5S").await }),
+        tokio::spawn(async move { call_within(&other, WRITE, "5S").await }),
+    ];
+    timeout(BOUND, until_all_go_to(&sound, &channel, WRITE)).await.expect("it is not called any more");
     for call in under_way {
-        let outcome = timeout(Duration::from_secs(20), call).await.unwrap().unwrap();
+        let outcome = timeout(BOUND, call).await.unwrap().unwrap();
         assert!(!matches!(&outcome, Err(status) if status.code() != Code::DeadlineExceeded), "{outcome:?}");
     }
 }
@@ -155,17 +166,47 @@ async fn writes_alone_find_out_that_an_instance_hangs() {
 async fn an_instance_that_breaks_every_connection_off_is_passed_over() {
     let sound = Answering::default();
     let channel = channel_to(vec![start_breaking().await, sound.start().await]);
-    timeout(Duration::from_secs(20), until_all_go_to(&sound, &channel, WRITE)).await.expect("it is not called any more");
+    timeout(BOUND, until_all_go_to(&sound, &channel, WRITE)).await.expect("it is not called any more");
+}
+
+/// What comes of `work`, and whether the machine let this thread stand still meanwhile: a short timer rang far too late.
+async fn with_pauses<T>(work: impl Future<Output = T>) -> (T, bool) {
+    const TICK: Duration = Duration::from_millis(10);
+    const LATE: Duration = Duration::from_millis(50);
+    let (mut work, mut stood_still) = (pin!(work), false);
+    loop {
+        let began = Instant::now();
+        let done = timeout(TICK, &mut work).await;
+        stood_still |= began.elapsed() > LATE;
+        if let Ok(done) = done {
+            return (done, stood_still);
+        }
+    }
+}
+
+/// How often the instances are called for one read of a channel to them.
+async fn calls_of_a_read(slow: &Answering, channel: impl AsyncFn() -> MeshChannel) -> usize {
+    loop {
+        let (channel, before) = (channel().await, slow.calls());
+        let (outcome, stood_still) = with_pauses(call(&channel, READ)).await;
+        outcome.unwrap();
+        // An instance that stood still with the machine gave no sign of life: that says nothing.
+        if slow.calls() == before + 1 || !stood_still {
+            return slow.calls() - before;
+        }
+    }
 }
 
 #[tokio::test]
 async fn a_slow_read_keeps_its_deadline_and_is_sent_once() {
     let slow = Answering::after(SLOW);
-    let only = connect(&format!("http://{}", slow.start().await)).unwrap();
-    call(&channel(Endpoints::one(only, Breaker::new())), READ).await.unwrap();
-    assert_eq!(slow.calls(), 1);
-    call(&channel_to(vec![slow.start().await, slow.start().await]), READ).await.unwrap();
-    assert_eq!(slow.calls(), 2);
+    let only = async || {
+        let only = connect(&format!("http://{}", slow.start().await)).unwrap();
+        self::channel(Endpoints::one(only, Breaker::new()))
+    };
+    assert_eq!(calls_of_a_read(&slow, only).await, 1);
+    let of_two = async || channel_to(vec![slow.start().await, slow.start().await]);
+    assert_eq!(calls_of_a_read(&slow, of_two).await, 1);
 }
 
 /// Where nobody listens.
