@@ -38,7 +38,7 @@ impl Authenticator for LocalAuthenticator {
                 Ok(Identity::Account(self.engine.authenticate_api_key(key).await?))
             }
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() => {
-                Ok(Identity::Account(self.engine.verify_access(token)?.account()?))
+                Ok(Identity::Account(self.engine.verify_access(token).await?.account()?))
             }
             _ => Err(Failure::new(
                 ErrorKind::Unauthenticated,

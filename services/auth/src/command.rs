@@ -127,13 +127,14 @@ pub fn explain(request: pb::ExplainGateRequest) -> Result<Query, Failure> {
     query(request.gate, &request.accounts, "")
 }
 
-/// Many gates to answer.
-pub fn evaluate(request: pb::EvaluateGatesRequest) -> Result<Vec<Query>, Failure> {
+/// Many gates to answer. One that can't be read, such as an old one on a chain that has been shut down since, is no
+/// reason to answer none of the others: they belong to other titles.
+pub fn evaluate(request: pb::EvaluateGatesRequest) -> Result<Vec<Result<Query, Failure>>, Failure> {
     if request.queries.len() > QUERIES {
         return Err(Failure::invalid_field("queries", format!("must hold at most {QUERIES} queries")));
     }
     let queries = request.queries.into_iter().enumerate();
-    queries.map(|(place, one)| query(one.gate, &one.accounts, &format!("queries[{place}]."))).collect()
+    Ok(queries.map(|(place, one)| query(one.gate, &one.accounts, &format!("queries[{place}]."))).collect())
 }
 
 /// A role that is named.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use streamgate_client::token::TokenError;
 use streamgate_core::{ErrorKind, Failure};
 use tonic::Status;
 
@@ -41,6 +42,14 @@ pub enum Error {
     /// There is none with this id.
     #[error("there is no account {0}")]
     UnknownAccount(String),
+    /// The database did not tell whether the key of a token is one of ours.
+    #[error("who you are can't be checked right now; try again soon")]
+    KeysUnread,
+    /// Its role is not kept here.
+    #[error(
+        "this account is an operator because operator_wallets names its wallet; take the wallet off that list to give it another role"
+    )]
+    ListedOperator,
     /// The caller has no account.
     #[error("sign in first, or send an API key as a bearer token")]
     NoAccount,
@@ -62,6 +71,12 @@ pub enum Error {
     /// The database.
     #[error("use the database of accounts")]
     Store(#[from] streamgate_store::Error),
+}
+
+impl From<TokenError> for Error {
+    fn from(error: TokenError) -> Self {
+        Self::Refused(error.into())
+    }
 }
 
 impl From<sqlx::Error> for Error {
@@ -86,7 +101,8 @@ impl Error {
             | Self::BadApiKey
             | Self::NoAccount => ErrorKind::Unauthenticated,
             Self::UnknownApiKey(_) | Self::UnknownAccount(_) => ErrorKind::NotFound,
-            Self::OwnershipUnknown(_) => ErrorKind::Unavailable,
+            Self::ListedOperator => ErrorKind::FailedPrecondition,
+            Self::OwnershipUnknown(_) | Self::KeysUnread => ErrorKind::Unavailable,
             Self::Corrupt(_) | Self::NoRandomness | Self::Permissions(_) | Self::Token(_) => ErrorKind::Internal,
             Self::Store(error) => error.kind(),
         }
@@ -105,6 +121,8 @@ impl Error {
             Self::RefreshTokenReused => "refresh_token_reused",
             Self::UnknownApiKey(_) => "api_key_unknown",
             Self::UnknownAccount(_) => "account_unknown",
+            Self::KeysUnread => "identity_unknown",
+            Self::ListedOperator => "role_listed",
             Self::NoAccount => "credentials_missing",
             Self::OwnershipUnknown(_) => "ownership_unknown",
             Self::Store(error) => error.reason(),
@@ -122,7 +140,7 @@ impl From<Error> for Failure {
         match error {
             Error::Refused(failure) => failure,
             Error::Store(error) => error.into(),
-            other @ Error::OwnershipUnknown(_) => {
+            other @ (Error::OwnershipUnknown(_) | Error::KeysUnread) => {
                 Self::new(kind, other.reason(), other.to_string()).retry_after(Duration::from_secs(2))
             }
             other => Self::new(kind, other.reason(), other.to_string()),

@@ -5,7 +5,7 @@ use streamgate_proto::streamgate::auth::v1::{self as pb, auth_service_server::Au
 use tonic::{Request, Response, Status};
 
 use crate::{
-    command,
+    Error, command,
     engine::{AccountRow, ApiKeyRow, Engine, PlaybackGrant, PublicKey, SignedIn},
 };
 
@@ -108,10 +108,12 @@ impl AuthService for Handler {
     }
 
     async fn verify_token(&self, request: Request<pb::VerifyTokenRequest>) -> Result<Response<pb::VerifyTokenResponse>, Status> {
-        let claims = self.engine.verify_access(&request.get_ref().token);
-        let Ok((claims, account)) = claims.and_then(|claims| claims.account().map(|account| (claims, account))) else {
-            return Ok(Response::new(pb::VerifyTokenResponse::default()));
+        let claims = match self.engine.verify_access(&request.get_ref().token).await {
+            Ok(claims) => claims,
+            Err(Error::Refused(_)) => return Ok(Response::new(pb::VerifyTokenResponse::default())),
+            Err(other) => return Err(other.into()),
         };
+        let Ok(account) = claims.account() else { return Ok(Response::new(pb::VerifyTokenResponse::default())) };
         let expires_at = Some(to_timestamp(claims.exp * 1000));
         Ok(Response::new(pb::VerifyTokenResponse { valid: true, account: Some(encode(account)), expires_at }))
     }

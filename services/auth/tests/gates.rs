@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use axum::{Json, Router, routing::post};
 use serde_json::{Value, json};
 use streamgate_auth::Config;
@@ -52,12 +54,24 @@ async fn service() -> (Service, tempfile::TempDir) {
     (Service::on(folder.path().to_owned(), Config::default(), &chains).await, folder)
 }
 
+/// Asks until the node has answered in the two seconds that it gets, which a busy machine may not do at once.
+async fn once_read<T>(mut ask: impl AsyncFnMut() -> T, is_read: impl Fn(&T) -> bool) -> T {
+    let start = Instant::now();
+    loop {
+        let answer = ask().await;
+        if is_read(&answer) || start.elapsed() > Duration::from_secs(60) {
+            return answer;
+        }
+    }
+}
+
 async fn a_holder_is_told_yes_a_stranger_no_and_nobody_is_told_no_when_it_is_unknown() {
     let (service, _folder) = service().await;
     for (seed, holds) in [(1, true), (2, false)] {
         let token = service.sign_in(&Wallet::new(seed)).await.access_token;
         let own = pb::VerifyNftRequest { address: String::new(), nft: Some(nft("eip155:31337")) };
-        let answer = service.client().verify_nft(bearer(own, &token)).await.unwrap().into_inner();
+        let ask = async || service.client().verify_nft(bearer(own.clone(), &token)).await;
+        let answer = once_read(ask, Result::is_ok).await.unwrap().into_inner();
         let decision = answer.decision.unwrap();
         assert_eq!(answer.holds, holds);
         assert_eq!(decision.blocks[0].number, 16);
@@ -82,20 +96,35 @@ async fn many_gates_are_answered_in_order() {
     };
     let queries = vec![
         query(rule(Kind::Erc721(nft("eip155:31337"))), &[&holder]),
+        // On a chain that was shut down after the gate was made.
+        query(rule(Kind::Erc721(nft("eip155:80001"))), &[&holder]),
         query(rule(Kind::Erc721(nft("eip155:31337"))), &[]),
         query(rule(Kind::Erc721(nft("eip155:1"))), &[&holder]),
         query(rule(Kind::SignedIn(SignedIn {})), &[&holder]),
         query(rule(Kind::Wallets(Wallets { accounts: vec![format!("eip155:10:{COLLECTION}")] })), &[&holder]),
+        query(rule(Kind::Erc721(nft("eip155:31337"))), &[&holder]),
+        query(None, &[&holder]),
     ];
     let request = pb::EvaluateGatesRequest { queries };
     assert_eq!(reason(service.client().evaluate_gates(request.clone()).await), "credentials_missing");
-    let decisions = service.running.mesh().auth().evaluate_gates(request).await.unwrap().into_inner().decisions;
+    let ask = async || service.running.mesh().auth().evaluate_gates(request.clone()).await.unwrap().into_inner().decisions;
+    let decisions = once_read(ask, |decisions| decisions[0].verdict() != Verdict::Unknown).await;
     let verdicts: Vec<Verdict> = decisions.iter().map(|decision| decision.verdict()).collect();
-    assert_eq!(verdicts, [Verdict::Granted, Verdict::Denied, Verdict::Unknown, Verdict::Granted, Verdict::Denied]);
-
-    let bad = pb::EvaluateGatesRequest { queries: vec![query(rule(Kind::Erc721(nft("eip155:80001"))), &[])] };
-    let refused = service.running.mesh().auth().evaluate_gates(bad).await.unwrap_err();
-    assert!(refused.message().starts_with("queries[0].gate.erc721.chain: "), "{}", refused.message());
+    assert_eq!(
+        verdicts,
+        [
+            Verdict::Granted,
+            Verdict::Unknown,
+            Verdict::Denied,
+            Verdict::Unknown,
+            Verdict::Granted,
+            Verdict::Denied,
+            Verdict::Granted,
+            Verdict::Unknown
+        ]
+    );
+    let detail = &decisions[1].result.as_ref().unwrap().detail;
+    assert!(detail.starts_with("queries[1].gate.erc721.chain: "), "{detail}");
 }
 
 async fn a_gate_is_explained_to_creators_with_its_whole_tree() {
@@ -107,7 +136,11 @@ async fn a_gate_is_explained_to_creators_with_its_whole_tree() {
     let viewer = service.sign_in(&Wallet::new(1)).await.access_token;
     assert_eq!(reason(service.client().explain_gate(bearer(request.clone(), &viewer)).await), "role_too_small");
     let operator = service.sign_in(&operator()).await.access_token;
-    let decision = service.client().explain_gate(bearer(request, &operator)).await.unwrap().into_inner().decision.unwrap();
+    let ask = async || {
+        let answer = service.client().explain_gate(bearer(request.clone(), &operator)).await.unwrap();
+        answer.into_inner().decision.unwrap()
+    };
+    let decision = once_read(ask, |decision| decision.verdict() != Verdict::Unknown).await;
     assert_eq!(decision.verdict(), Verdict::Granted);
     let leaf = &decision.result.unwrap().rules[0];
     assert_eq!(leaf.verdict(), Verdict::Denied);

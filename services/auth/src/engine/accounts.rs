@@ -1,10 +1,13 @@
 //! Accounts: one for each wallet address, and one for each API key.
+//!
+//! A wallet on the list of operators is one for as long as it is on the list. That is never written down, so that it
+//! goes with the list.
 
 use sqlx::any::AnyRow;
 use sqlx::{FromRow, Row as _};
 use streamgate_core::{
     Caller, Role,
-    evm::Wallet,
+    evm::{Address, Wallet},
     ids::AccountId,
     page::Page,
     time::{UnixMillis, now_ms},
@@ -58,22 +61,19 @@ impl FromRow<'_, AnyRow> for AccountRow {
 pub(super) async fn sign_in(
     tx: &mut Transaction,
     wallet: Wallet,
-    operator: bool,
     role_of_new: Role,
     now: UnixMillis,
 ) -> Result<AccountRow, Error> {
-    let role = if operator { Role::Operator } else { role_of_new };
     let account = sqlx::query_as(
         "INSERT INTO accounts (id, address, wallet, role, created_at) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (address) DO UPDATE SET wallet = excluded.wallet, role = CASE WHEN $6 THEN excluded.role ELSE accounts.role END
+         ON CONFLICT (address) DO UPDATE SET wallet = excluded.wallet
          RETURNING id, role, wallet, created_at",
     )
     .bind(AccountId::new().as_str())
     .bind(wallet.address.lower())
     .bind(wallet.to_string())
-    .bind(role.as_str())
+    .bind(role_of_new.as_str())
     .bind(now)
-    .bind(operator)
     .fetch_one(&mut **tx)
     .await?;
     Ok(account)
@@ -91,7 +91,33 @@ pub(super) async fn of_api_key(tx: &mut Transaction, role: Role, now: UnixMillis
     Ok(id)
 }
 
+/// Takes the role of operator out of the rows of listed wallets, where releases before this one wrote it.
+pub(super) async fn forget_listed(
+    tx: &mut Transaction,
+    operators: impl Iterator<Item = Address>,
+    role_of_new: Role,
+) -> Result<(), Error> {
+    for address in operators {
+        sqlx::query("UPDATE accounts SET role = $2 WHERE address = $1 AND role = 'operator'")
+            .bind(address.lower())
+            .bind(role_of_new.as_str())
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
 impl Engine {
+    /// The account with the role that it has now.
+    pub(super) fn as_of_now(&self, row: AccountRow) -> AccountRow {
+        if self.is_listed(&row) { AccountRow { role: Role::Operator, ..row } } else { row }
+    }
+
+    fn is_listed(&self, row: &AccountRow) -> bool {
+        let wallet = row.wallet.as_deref().and_then(|wallet| wallet.parse::<Wallet>().ok());
+        wallet.is_some_and(|wallet| self.settings.operators.contains(&wallet.address))
+    }
+
     /// The caller's own account.
     ///
     /// # Errors
@@ -108,13 +134,14 @@ impl Engine {
 
     async fn find_account(&self, id: &AccountId) -> Result<AccountRow, Error> {
         let row = sqlx::query_as("SELECT id, role, wallet, created_at FROM accounts WHERE id = $1").bind(id.as_str());
-        row.fetch_optional(self.db.pool()).await?.ok_or_else(|| Error::UnknownAccount(id.to_string()))
+        let row = row.fetch_optional(self.db.pool()).await?.ok_or_else(|| Error::UnknownAccount(id.to_string()))?;
+        Ok(self.as_of_now(row))
     }
 
     /// Gives an account another role. Tokens made from now on carry it.
     ///
     /// # Errors
-    /// An account that does not exist.
+    /// An account that does not exist, or whose role the list of operators decides.
     pub async fn set_role(&self, id: &AccountId, role: Role) -> Result<AccountRow, Error> {
         let mut tx = self.db.begin().await?;
         let row: Option<AccountRow> =
@@ -124,6 +151,9 @@ impl Engine {
                 .fetch_optional(&mut *tx)
                 .await?;
         let row = row.ok_or_else(|| Error::UnknownAccount(id.to_string()))?;
+        if self.is_listed(&row) {
+            return Err(Error::ListedOperator);
+        }
         tx.commit().await?;
         tracing::info!(account_id = %id, %role, at = now_ms(), "an account was given a role");
         Ok(row)
@@ -142,6 +172,7 @@ impl Engine {
                 .bind(i64::from(page.size) + 1)
                 .fetch_all(self.db.pool())
                 .await?;
+        let rows = rows.into_iter().map(|row| self.as_of_now(row)).collect();
         let (accounts, next_page_token) = page.cut(rows, |row| row.id.to_string(), LIST);
         Ok(AccountPage { accounts, next_page_token })
     }

@@ -1,4 +1,10 @@
 //! Messages to sign: made here, kept here, used once.
+//!
+//! Anybody may ask for a challenge of anybody's address, and who asks is not known here. So there is no share of an
+//! address that a stranger could use up: a challenge gives way to newer ones only when all addresses together have too many,
+//! which one caller can't reach within the time of a challenge at the rate that the edge lets through.
+
+use std::sync::atomic::Ordering;
 
 use streamgate_chain::siwe::{Draft, Message};
 use streamgate_core::{
@@ -11,6 +17,9 @@ use streamgate_store::Transaction;
 
 use super::{Engine, random};
 use crate::Error;
+
+/// By how much of its bound the table may grow, as a part of a hundred, until it is counted again.
+const COUNTED_EVERY_PERCENT: u64 = 1;
 
 /// What the person who signs reads first.
 const STATEMENT: &str = "Sign in to StreamGate. This costs nothing and moves nothing.";
@@ -70,7 +79,7 @@ impl Engine {
         now: UnixMillis,
     ) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
-        self.make_room(&mut tx, address, now).await?;
+        self.make_room(&mut tx, now).await?;
         sqlx::query(
             "INSERT INTO challenges (id, address, domain, nonce, message, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
@@ -86,20 +95,16 @@ impl Engine {
         Ok(tx.commit().await?)
     }
 
-    /// Anybody may ask for challenges, so their number is bounded: the oldest give way.
-    async fn make_room(&self, tx: &mut Transaction, address: Address, now: UnixMillis) -> Result<(), Error> {
+    /// Deletes what has expired and, from time to time since counting reads the whole table, the oldest above the bound.
+    async fn make_room(&self, tx: &mut Transaction, now: UnixMillis) -> Result<(), Error> {
         sqlx::query("DELETE FROM challenges WHERE expires_at <= $1").bind(now).execute(&mut **tx).await?;
-        sqlx::query(
-            "DELETE FROM challenges WHERE id IN
-             (SELECT id FROM challenges WHERE address = $1 ORDER BY created_at DESC, id DESC LIMIT $3 OFFSET $2)",
-        )
-        .bind(address.lower())
-        .bind(i64::from(self.settings.config.challenges_per_address) - 1)
-        .bind(i64::MAX)
-        .execute(&mut **tx)
-        .await?;
+        let bound = self.settings.config.challenges_total;
+        let counted_every = (u64::from(bound) * COUNTED_EVERY_PERCENT / 100).max(1);
+        if !self.challenges_made.fetch_add(1, Ordering::Relaxed).is_multiple_of(counted_every) {
+            return Ok(());
+        }
         let (count,): (i64,) = sqlx::query_as("SELECT count(*) FROM challenges").fetch_one(&mut **tx).await?;
-        let over = count + 1 - i64::from(self.settings.config.challenges_total);
+        let over = count + 1 - i64::from(bound);
         if over > 0 {
             sqlx::query("DELETE FROM challenges WHERE id IN (SELECT id FROM challenges ORDER BY created_at, id LIMIT $1)")
                 .bind(over)

@@ -1,15 +1,34 @@
 //! Gates, answered.
 
+use std::collections::HashMap;
+
 use streamgate_chain::{Decision, Query, rpc::ChainStatus};
-use streamgate_core::{Caller, evm::Wallet, gate::Verdict};
+use streamgate_core::{Caller, Failure, evm::Wallet, gate::Verdict};
 
 use super::Engine;
 use crate::{Error, command::NftQuery};
 
 impl Engine {
-    /// The answers of many gates, in order.
-    pub async fn evaluate(&self, queries: Vec<Query>) -> Vec<Decision> {
-        let decisions = self.evaluator.evaluate_many(queries).await;
+    /// The answers of many gates, in order: unknown where there is no gate that can be read. Equal questions, such as
+    /// those of several sessions of one viewer, are answered once.
+    pub async fn evaluate(&self, queries: Vec<Result<Query, Failure>>) -> Vec<Decision> {
+        let mut places: HashMap<(String, Vec<Wallet>), usize> = HashMap::new();
+        let mut different = Vec::new();
+        let mut place_of = |query: Query| {
+            *places.entry((query.gate.hash(), query.wallets.clone())).or_insert_with(|| {
+                different.push(query);
+                different.len() - 1
+            })
+        };
+        let asked: Vec<Result<usize, Failure>> = queries.into_iter().map(|query| query.map(&mut place_of)).collect();
+        let answers = self.evaluator.evaluate_many(different).await;
+        let decisions: Vec<Decision> = asked
+            .into_iter()
+            .map(|place| match place {
+                Ok(place) => answers[place].clone(),
+                Err(failure) => Decision::unreadable(failure.message),
+            })
+            .collect();
         for decision in &decisions {
             self.metrics.decided(decision.verdict);
         }

@@ -14,7 +14,7 @@ mod tokens;
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use streamgate_chain::Evaluator;
@@ -38,6 +38,8 @@ pub struct Engine {
     evaluator: Evaluator,
     metrics: Metrics,
     settings: Arc<Settings>,
+    /// By this process.
+    challenges_made: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -61,7 +63,11 @@ impl Engine {
         metrics: Metrics,
     ) -> Result<Self, Error> {
         let keys = SigningKeys::open(&db, config.key_rotation_days).await?;
-        Ok(Self { db, keys, evaluator, metrics, settings: Arc::new(Settings { config, origins, operators }) })
+        let mut tx = db.begin().await?;
+        accounts::forget_listed(&mut tx, operators.iter().copied(), config.role_of_new()).await?;
+        tx.commit().await?;
+        let settings = Arc::new(Settings { config, origins, operators });
+        Ok(Self { db, keys, evaluator, metrics, settings, challenges_made: Arc::default() })
     }
 
     /// Forgets what has expired.

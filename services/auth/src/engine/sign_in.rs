@@ -98,8 +98,8 @@ impl Engine {
         if used.is_none() {
             return Err(Error::UnknownChallenge);
         }
-        let operator = self.settings.operators.contains(&wallet.address);
-        let account = accounts::sign_in(&mut tx, wallet, operator, self.settings.config.role_of_new(), now).await?;
+        let account = accounts::sign_in(&mut tx, wallet, self.settings.config.role_of_new(), now).await?;
+        let account = self.as_of_now(account);
         let lifetime = self.settings.config.refresh_ttl_days;
         let refresh_token = refresh::begin(&mut tx, &account.id, &wallet.to_string(), lifetime, now).await?;
         tx.commit().await?;

@@ -1,21 +1,30 @@
-//! The keys that tokens are signed with: the newest signs, those before it still verify.
+//! The keys that tokens are signed with. A new key is published for a while before it signs, so that every replica and
+//! everybody who verifies has it by then; the one that signed before still verifies.
 
 use std::{
     fmt,
     sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
+use sqlx::{Any, Executor};
 use streamgate_client::token::Jwks;
 use streamgate_core::time::{UnixMillis, now_ms};
 use streamgate_store::{Database, Transaction};
+use tokio::sync::Mutex;
 
 use super::{Engine, random};
 use crate::Error;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// How long a key is published before it signs. Replicas read the keys every ten minutes, and those who verify ask one of
+/// them every two; the rest is for a database that was away.
+const PUBLISHED_AHEAD_MS: i64 = 30 * 60 * 1000;
+/// The keys are read for tokens of unknown keys at most this often: anybody can make such a token.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a key verifies after the next one began to sign: the longest token, and an hour for slow clocks.
 const OVERLAP_MS: i64 = DAY_MS + 60 * 60 * 1000;
 
@@ -41,6 +50,8 @@ struct Ring {
 #[derive(Clone)]
 pub(super) struct SigningKeys {
     ring: Arc<RwLock<Arc<Ring>>>,
+    /// When the keys were last read for a token of an unknown key, and whether that went well.
+    looked: Arc<Mutex<Option<(Instant, bool)>>>,
     rotation_days: u32,
 }
 
@@ -48,14 +59,14 @@ impl SigningKeys {
     /// Reads the keys, making the first one when there is none.
     pub(super) async fn open(db: &Database, rotation_days: u32) -> Result<Self, Error> {
         let ring = load(db, rotation_days).await?;
-        Ok(Self { ring: Arc::new(RwLock::new(Arc::new(ring))), rotation_days })
+        Ok(Self { ring: Arc::new(RwLock::new(Arc::new(ring))), looked: Arc::default(), rotation_days })
     }
 
     fn ring(&self) -> Arc<Ring> {
         Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Signs with the newest key.
+    /// Signs with the newest key that everybody knows.
     pub(super) fn sign<T>(&self, use_key: impl FnOnce(&str, &dyn Fn(&[u8]) -> Vec<u8>) -> T) -> T {
         let ring = self.ring();
         use_key(&ring.kid, &|bytes| ring.pair.sign(bytes).as_ref().to_vec())
@@ -68,9 +79,25 @@ impl SigningKeys {
 
     async fn rotate_if_old(&self, db: &Database) -> Result<(), Error> {
         // Also when it is not old: a withdrawn key leaves the ring here.
-        let ring = load(db, self.rotation_days).await?;
-        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
+        self.replace(load(db, self.rotation_days).await?);
         Ok(())
+    }
+
+    /// Reads the keys again, unless that was done within the last second: another replica may have made one.
+    pub(super) async fn look_again(&self, db: &Database) -> Result<(), Error> {
+        let mut looked = self.looked.lock().await;
+        if let Some((_, went_well)) = looked.filter(|(at, _)| at.elapsed() < LOOK_INTERVAL) {
+            return if went_well { Ok(()) } else { Err(Error::KeysUnread) };
+        }
+        let now = now_ms();
+        let ring = read(db.pool(), now).await.and_then(|rows| ring(&rows, now));
+        *looked = Some((Instant::now(), ring.is_ok()));
+        self.replace(ring?);
+        Ok(())
+    }
+
+    fn replace(&self, ring: Ring) {
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
     }
 }
 
@@ -79,25 +106,29 @@ async fn load(db: &Database, rotation_days: u32) -> Result<Ring, Error> {
     let now = now_ms();
     let mut tx = db.begin().await?;
     sqlx::query("DELETE FROM signing_keys WHERE withdraw_at <= $1").bind(now).execute(&mut *tx).await?;
-    let mut rows = read(&mut tx).await?;
+    let mut rows = read(&mut *tx, now).await?;
     let is_fresh = |created_at: i64| now - created_at < i64::from(rotation_days) * DAY_MS;
     if !rows.first().is_some_and(|(_, created_at)| is_fresh(*created_at)) {
         add(&mut tx, now).await?;
-        rows = read(&mut tx).await?;
+        rows = read(&mut *tx, now).await?;
     }
     tx.commit().await?;
-    ring(&rows)
+    ring(&rows, now)
 }
 
-async fn read(tx: &mut Transaction) -> Result<Vec<(Vec<u8>, i64)>, Error> {
-    Ok(sqlx::query_as("SELECT seed, created_at FROM signing_keys ORDER BY created_at DESC, kid").fetch_all(&mut **tx).await?)
+/// Seeds of the keys and when each was made, newest first.
+async fn read<'a>(db: impl Executor<'a, Database = Any>, now: UnixMillis) -> Result<Vec<(Vec<u8>, i64)>, Error> {
+    let rows = sqlx::query_as(
+        "SELECT seed, created_at FROM signing_keys WHERE withdraw_at IS NULL OR withdraw_at > $1 ORDER BY created_at DESC, kid",
+    );
+    Ok(rows.bind(now).fetch_all(db).await?)
 }
 
 async fn add(tx: &mut Transaction, now: UnixMillis) -> Result<(), Error> {
     let seed: [u8; 32] = random::bytes()?;
     let kid = public_key(&pair(&seed)?).kid;
     sqlx::query("UPDATE signing_keys SET withdraw_at = $1 WHERE withdraw_at IS NULL")
-        .bind(now + OVERLAP_MS)
+        .bind(now + PUBLISHED_AHEAD_MS + OVERLAP_MS)
         .execute(&mut **tx)
         .await?;
     sqlx::query("INSERT INTO signing_keys (kid, seed, created_at) VALUES ($1, $2, $3)")
@@ -106,13 +137,16 @@ async fn add(tx: &mut Transaction, now: UnixMillis) -> Result<(), Error> {
         .bind(now)
         .execute(&mut **tx)
         .await?;
-    tracing::info!(%kid, "a new key signs tokens");
+    tracing::info!(%kid, "a signing key was made");
     Ok(())
 }
 
-fn ring(rows: &[(Vec<u8>, i64)]) -> Result<Ring, Error> {
-    let (seed, created_at) = rows.first().ok_or(Error::Corrupt("signing keys"))?;
-    let newest = pair(seed)?;
+fn ring(rows: &[(Vec<u8>, i64)], now: UnixMillis) -> Result<Ring, Error> {
+    let is_known_to_all = |created_at: i64| now - created_at >= PUBLISHED_AHEAD_MS;
+    let signer = rows.iter().find(|(_, created_at)| is_known_to_all(*created_at)).or_else(|| rows.last());
+    let (seed, created_at) = signer.ok_or(Error::Corrupt("signing keys"))?;
+    let signer = pair(seed)?;
+    let kid = public_key(&signer).kid;
     let (mut jwks, mut public) = (Jwks::default(), Vec::new());
     for (seed, _) in rows {
         let pair = pair(seed)?;
@@ -121,7 +155,8 @@ fn ring(rows: &[(Vec<u8>, i64)]) -> Result<Ring, Error> {
         jwks.insert(key.kid.clone(), bytes);
         public.push(key);
     }
-    Ok(Ring { kid: public_key(&newest).kid, pair: newest, created_at: *created_at, jwks, public })
+    public.sort_by_key(|key| key.kid != kid);
+    Ok(Ring { kid, pair: signer, created_at: *created_at, jwks, public })
 }
 
 fn pair(seed: &[u8]) -> Result<Ed25519KeyPair, Error> {
@@ -149,7 +184,7 @@ impl Engine {
         self.keys.ring().public.clone()
     }
 
-    /// Lets another key sign when the present one is old, and withdraws those whose tokens are over.
+    /// Makes another key when the newest is old, lets the newest that everybody knows sign, and withdraws those whose tokens are over.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -169,5 +204,18 @@ mod tests {
         let key = public_key(&pair(&seed).unwrap());
         assert_eq!(key.x, "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
         assert_eq!(key.kid, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    }
+
+    #[test]
+    fn a_key_is_published_before_it_signs_unless_it_is_the_only_one() {
+        let (old, new) = ([1; 32].to_vec(), [2; 32].to_vec());
+        let kid = |seed: &[u8]| public_key(&pair(seed).unwrap()).kid;
+        let made = 10 * DAY_MS;
+        assert_eq!(ring(&[(new.clone(), made)], made).unwrap().kid, kid(&new));
+        let rows = [(new.clone(), made), (old.clone(), 0)];
+        let kids = |now| ring(&rows, now).unwrap().public.into_iter().map(|key| key.kid).collect::<Vec<_>>();
+        assert_eq!(kids(made), [kid(&old), kid(&new)]);
+        assert_eq!(kids(made + PUBLISHED_AHEAD_MS - 1), [kid(&old), kid(&new)]);
+        assert_eq!(kids(made + PUBLISHED_AHEAD_MS), [kid(&new), kid(&old)]);
     }
 }

@@ -65,9 +65,15 @@ impl Engine {
     /// Reads an access token.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub fn verify_access(&self, text: &str) -> Result<AccessClaims, TokenError> {
-        self.keys.verify_with(|keys| token::verify_access(text, keys, now_ms()))
+    /// What is wrong with it, or that its key is unknown and the database does not answer.
+    pub async fn verify_access(&self, text: &str) -> Result<AccessClaims, Error> {
+        let verify = || self.keys.verify_with(|keys| token::verify_access(text, keys, now_ms()));
+        let mut claims = verify();
+        if matches!(claims, Err(TokenError::UnknownKey)) {
+            self.keys.look_again(&self.db).await?;
+            claims = verify();
+        }
+        Ok(claims?)
     }
 
     /// Signs a playback token; gives it and when it ends.

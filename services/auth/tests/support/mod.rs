@@ -89,8 +89,17 @@ impl Service {
 
     /// On a folder that may have been used before, with endpoints of chains.
     pub async fn on(folder: PathBuf, config: Config, chains: &[(u64, String)]) -> Self {
+        Self::build(folder, config, chains, &[operator()]).await
+    }
+
+    /// A replica, or what comes after it, with another list of operators.
+    pub async fn beside(&self, operators: &[Wallet]) -> Self {
+        Self::build(self.folder.clone(), Config::default(), &[], operators).await
+    }
+
+    async fn build(folder: PathBuf, config: Config, chains: &[(u64, String)], operators: &[Wallet]) -> Self {
         let mut boot = testing::boot(ServiceName::Auth, config, &folder).unwrap();
-        boot.common.operator_wallets = vec![operator().address().lower()];
+        boot.common.operator_wallets = operators.iter().map(|wallet| wallet.address().lower()).collect();
         boot.common.chains = chains.iter().map(|(chain, url)| (*chain, vec![url.clone()])).collect();
         if let Some(server) = OnServer::instead_of(&database(&folder)).map(|at| server(&at)) {
             boot.common.stores = Stores::with_rows_on(server);
