@@ -6,6 +6,8 @@
     reason = "this server believes whom the tests claim to be, so that they need no auth service"
 )]
 
+mod meddled;
+
 use std::{
     path::Path,
     sync::{
@@ -35,10 +37,15 @@ use streamgate_upload::{
     engine::{Engine, Room, Storage, Titles},
 };
 use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::{net::TcpListener, sync::mpsc::Sender, task::JoinHandle};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, metadata::MetadataValue, service::interceptor::InterceptedService, transport::Channel};
+
+pub use meddled::Meddled;
+
+/// Longest wait for what must happen.
+pub const BOUND: Duration = Duration::from_secs(90);
 
 /// Who calls, as the tests' server believes without proof.
 const WHO: &str = "x-test-caller";
@@ -103,8 +110,8 @@ pub struct House {
     config: Config,
     pub titles: Arc<FakeTitles>,
     pub db: Database,
-    engine: Engine,
-    blobs: Arc<dyn BlobStore>,
+    pub engine: Engine,
+    pub blobs: Arc<dyn BlobStore>,
     address: String,
     stop: CancellationToken,
 }
@@ -115,9 +122,22 @@ impl House {
     }
 
     pub async fn with(config: Config) -> Self {
-        let (folder, titles) = (tempfile::tempdir().unwrap(), Arc::new(FakeTitles::default()));
-        let room = Arc::new(FakeRoom(AtomicU64::new(u64::MAX)));
-        let (db, blobs, engine) = build(folder.path(), &config, &titles, &room).await;
+        let folder = tempfile::tempdir().unwrap();
+        let (db, blobs) = stores(folder.path()).await;
+        Self::over(folder, config, db, blobs).await
+    }
+
+    /// A house whose store does something else first.
+    pub async fn meddled(config: Config) -> (Self, Arc<Meddled>) {
+        let folder = tempfile::tempdir().unwrap();
+        let (db, blobs) = stores(folder.path()).await;
+        let meddled = Arc::new(Meddled::new(blobs));
+        (Self::over(folder, config, db, meddled.clone()).await, meddled)
+    }
+
+    pub async fn over(folder: TempDir, config: Config, db: Database, blobs: Arc<dyn BlobStore>) -> Self {
+        let (titles, room) = (Arc::new(FakeTitles::default()), Arc::new(FakeRoom(AtomicU64::new(u64::MAX))));
+        let engine = build(&config, &db, &blobs, &titles, &room);
         let (address, stop) = serve(engine.clone()).await;
         Self { folder, room, config, titles, db, engine, blobs, address, stop }
     }
@@ -125,8 +145,8 @@ impl House {
     /// Builds the service anew on what is on disk.
     pub async fn restart(&mut self) {
         self.stop.cancel();
-        let (db, blobs, engine) = build(self.folder.path(), &self.config, &self.titles, &self.room).await;
-        (self.db, self.blobs, self.engine) = (db, blobs, engine);
+        (self.db, self.blobs) = stores(self.folder.path()).await;
+        self.engine = build(&self.config, &self.db, &self.blobs, &self.titles, &self.room);
         (self.address, self.stop) = serve(self.engine.clone()).await;
     }
 
@@ -135,6 +155,18 @@ impl House {
         let channel = Channel::from_shared(self.address.clone()).unwrap().connect().await.unwrap();
         let who = who.parse().unwrap();
         Caller { client: UploadServiceClient::with_interceptor(channel, Signature(who)) }
+    }
+
+    /// Runs one statement that changes something, behind the service's back.
+    pub async fn change(&self, sql: &'static str) {
+        let mut tx = self.db.begin().await.unwrap();
+        sqlx::query(sql).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// One number that is stored.
+    pub async fn number(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(self.db.pool()).await.unwrap()
     }
 
     /// Payloads that wait in the outbox.
@@ -216,19 +248,15 @@ pub async fn open(path: &Path) -> Database {
 /// Statements that read a whole table, and why they may.
 pub const READ_WHOLE: &[(&str, &str)] = &[];
 
-async fn build(
-    folder: &Path,
-    config: &Config,
-    titles: &Arc<FakeTitles>,
-    room: &Arc<FakeRoom>,
-) -> (Database, Arc<dyn BlobStore>, Engine) {
-    let db = open(&folder.join("db/upload.db")).await;
-    let blobs = open_blobs(&folder.join("blobs")).unwrap();
+async fn stores(folder: &Path) -> (Database, Arc<dyn BlobStore>) {
+    (open(&folder.join("db/upload.db")).await, open_blobs(&folder.join("blobs")).unwrap())
+}
+
+fn build(config: &Config, db: &Database, blobs: &Arc<dyn BlobStore>, titles: &Arc<FakeTitles>, room: &Arc<FakeRoom>) -> Engine {
     let outbox = Outbox::new(ServiceName::Upload);
     let titles: Arc<dyn Titles> = titles.clone();
     let storage = Storage { blobs: blobs.clone(), room: room.clone() };
-    let engine = Engine::new(config.clone(), db.clone(), outbox, storage, titles, Metrics::default());
-    (db, blobs, engine)
+    Engine::new(config.clone(), db.clone(), outbox, storage, titles, Metrics::default())
 }
 
 async fn serve(engine: Engine) -> (String, CancellationToken) {
@@ -246,6 +274,12 @@ async fn serve(engine: Engine) -> (String, CancellationToken) {
 #[allow(clippy::result_large_err, reason = "the signature of an interceptor")]
 fn believe(mut request: Request<()>) -> Result<Request<()>, Status> {
     let who = request.metadata().get(WHO).unwrap().to_str().unwrap().to_owned();
+    request.extensions_mut().insert(caller(&who));
+    Ok(request)
+}
+
+/// Who calls, for a call to the engine itself.
+pub fn caller(who: &str) -> streamgate_core::Caller {
     let identity = match who.split_once('-') {
         None => Identity::Service { name: ServiceName::Worker, on_behalf_of: None },
         Some((role, number)) => {
@@ -253,8 +287,7 @@ fn believe(mut request: Request<()>) -> Result<Request<()>, Status> {
             Identity::Account(Account { id, role: role.parse::<Role>().unwrap(), wallet: None })
         }
     };
-    request.extensions_mut().insert(streamgate_core::Caller { identity, request_id: "r".into() });
-    Ok(request)
+    streamgate_core::Caller { identity, request_id: "r".into() }
 }
 
 #[derive(Clone)]
@@ -267,6 +300,7 @@ impl tonic::service::Interceptor for Signature {
     }
 }
 
+#[derive(Clone)]
 pub struct Caller {
     pub client: UploadServiceClient<InterceptedService<Channel, Signature>>,
 }
@@ -284,6 +318,16 @@ impl Caller {
         Ok(self.client.write_upload(tokio_stream::iter(messages)).await?.into_inner().upload.unwrap())
     }
 
+    /// Begins a stream that stays open until the sender goes.
+    pub async fn begin_writing(&self, upload_id: &str, first: &[u8]) -> (Sender<WriteUploadRequest>, JoinHandle<Answer<()>>) {
+        let (sender, receiver) = tokio::sync::mpsc::channel(4);
+        sender.send(header(upload_id, 0)).await.unwrap();
+        sender.send(more(first)).await.unwrap();
+        let mut client = self.client.clone();
+        let writing = async move { client.write_upload(ReceiverStream::new(receiver)).await.map(drop) };
+        (sender, tokio::spawn(writing))
+    }
+
     /// Writes once the call before has let go.
     pub async fn write_when_free(&mut self, upload_id: &str, offset: u64, body: &[u8]) -> pb::Upload {
         let tries = async {
@@ -294,7 +338,7 @@ impl Caller {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), tries).await.expect("the call before let go")
+        tokio::time::timeout(BOUND, tries).await.expect("the call before let go")
     }
 
     pub async fn complete(&mut self, upload_id: &str) -> Answer<pb::Upload> {
@@ -332,7 +376,7 @@ impl Caller {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), reached).await.expect("the bytes become durable");
+        tokio::time::timeout(BOUND, reached).await.expect("the bytes become durable");
     }
 }
 
@@ -343,6 +387,11 @@ pub fn clip() -> pb::CreateUploadRequest {
 
 pub fn header(upload_id: &str, offset_bytes: u64) -> WriteUploadRequest {
     WriteUploadRequest { part: Some(Part::Header(pb::WriteUploadHeader { upload_id: upload_id.into(), offset_bytes })) }
+}
+
+/// The next bytes of a stream.
+pub fn more(bytes: &[u8]) -> WriteUploadRequest {
+    WriteUploadRequest { part: Some(Part::Chunk(bytes.to_vec().into())) }
 }
 
 pub fn reason(status: &Status) -> String {
