@@ -1,5 +1,6 @@
 //! The behaviour of uploads. No type of the wire but events is in sight.
 
+mod alive;
 mod begin;
 mod chunks;
 mod complete;
@@ -16,7 +17,7 @@ mod upload;
 mod verify;
 mod write;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use streamgate_core::{Caller, ids::UploadId, page::Page};
 use streamgate_store::{BlobKey, BlobStore, Database, Outbox};
@@ -78,6 +79,19 @@ pub struct Storage {
     pub blobs: Arc<dyn BlobStore>,
     /// Knows how many more fit.
     pub room: Arc<dyn Room>,
+}
+
+impl Storage {
+    /// Keeps files in `blobs`. When those are files of `folder`, the databases need room on that disk too, of which
+    /// `reserve_bytes` stay free. A bucket grows as it is filled, whatever room the disk of this process has.
+    ///
+    /// # Errors
+    /// None that a caller could cause.
+    pub fn of(blobs: Arc<dyn BlobStore>, folder: &Path, reserve_bytes: u64) -> Result<Self, Error> {
+        let keeps_files = blobs.local_path(&source_key("any")?).is_some();
+        let room: Arc<dyn Room> = if keeps_files { Arc::new(Disk::new(folder, reserve_bytes)) } else { Arc::new(Boundless) };
+        Ok(Self { blobs, room })
+    }
 }
 
 impl Engine {

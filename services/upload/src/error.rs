@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use streamgate_core::{ErrorKind, Failure};
+use streamgate_store as store;
 use tonic::Status;
 
 /// When a client that found the upload busy should ask again.
@@ -129,7 +130,7 @@ pub enum Error {
     Task(#[from] tokio::task::JoinError),
     /// The database or the blobs.
     #[error("use the stores of uploads")]
-    Store(#[from] streamgate_store::Error),
+    Store(#[from] store::Error),
 }
 
 impl From<sqlx::Error> for Error {
@@ -164,6 +165,7 @@ impl Error {
             Self::Broken => ErrorKind::Cancelled,
             Self::Idle => ErrorKind::DeadlineExceeded,
             Self::CorruptRow(_) | Self::Task(_) => ErrorKind::Internal,
+            Self::Store(error) if is_of_keys(error) => ErrorKind::Internal,
             Self::Store(error) => error.kind(),
         }
     }
@@ -198,23 +200,34 @@ impl Error {
             Self::Incomplete { .. } => "upload_incomplete",
             Self::Sha256Mismatch { .. } => "sha256_mismatch",
             Self::CorruptRow(_) | Self::Task(_) => "internal",
+            Self::Store(error) if is_of_keys(error) => "internal",
             Self::Store(error) => error.reason(),
         }
     }
 }
 
+/// Whether a store speaks of its keys. Callers name none: what is missing or taken there is our fault.
+const fn is_of_keys(error: &store::Error) -> bool {
+    use store::Error::{AlreadyExists, BadKey, NotFound, OutOfRange, WrongOffset};
+    matches!(error, NotFound(_) | AlreadyExists(_) | BadKey(_) | OutOfRange { .. } | WrongOffset { .. })
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let kind = error.kind();
-        if matches!(kind, ErrorKind::Internal | ErrorKind::StorageFull) {
+        let (kind, reason) = (error.kind(), error.reason());
+        let is_denied = matches!(error, Error::Store(store::Error::Denied(_)));
+        if is_denied || matches!(kind, ErrorKind::Internal | ErrorKind::StorageFull) {
             tracing::error!(error = &error as &dyn std::error::Error, "a call failed");
         }
         match error {
             Error::Refused(failure) => failure,
-            Error::Store(error) => error.into(),
-            Error::Busy => Self::new(kind, error.reason(), error.to_string()).retry_after(BUSY_RETRY),
-            Error::TooManyToday { wait, .. } => Self::new(kind, error.reason(), error.to_string()).retry_after(wait),
-            other => Self::new(kind, other.reason(), other.to_string()),
+            // What the server said of its keys and buckets is for the log.
+            Error::Store(store::Error::Denied(_)) => Self::new(kind, reason, "the storage does not let this service in"),
+            Error::Store(store::Error::Busy(_)) => Self::from(Error::Busy),
+            Error::Store(error) => Self::new(kind, reason, error.to_string()),
+            Error::Busy => Self::new(kind, reason, error.to_string()).retry_after(BUSY_RETRY),
+            Error::TooManyToday { wait, .. } => Self::new(kind, reason, error.to_string()).retry_after(wait),
+            other => Self::new(kind, reason, other.to_string()),
         }
     }
 }
@@ -222,5 +235,31 @@ impl From<Error> for Failure {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         Failure::from(error).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use streamgate_store::BlobKey;
+
+    use super::*;
+
+    #[test]
+    fn callers_learn_no_keys_and_nothing_of_the_bucket() {
+        let key = || BlobKey::new("sources/upl_secret").unwrap();
+        let inner = [
+            store::Error::NotFound(key()),
+            store::Error::AlreadyExists(key()),
+            store::Error::OutOfRange { size_bytes: 7 },
+            store::Error::Denied("the server refuses the access key".to_owned()),
+            store::Error::Busy(key()),
+        ];
+        for error in inner {
+            let told = Status::from(Error::Store(error));
+            assert!(!told.message().contains("upl_secret") && !told.message().contains("access key"), "{told:?}");
+            assert_ne!(told.code(), tonic::Code::NotFound);
+        }
+        assert_eq!(Status::from(Error::Store(store::Error::NotFound(key()))).code(), tonic::Code::Internal);
+        assert_eq!(Error::Store(store::Error::Denied(String::new())).kind(), ErrorKind::Unavailable);
     }
 }

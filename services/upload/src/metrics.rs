@@ -25,7 +25,7 @@ pub struct Metrics {
     pub active_writes: Gauge,
     /// Writes that did not come to their end, by why.
     pub failed_writes: Family<ReasonLabel, Counter>,
-    /// Stored files that were read again, by what was found: `whole` or `corrupt`.
+    /// Stored files that were read again, by what was found: `whole`, `corrupt` or `unreadable`.
     pub verified: Family<ReasonLabel, Counter>,
 }
 
@@ -38,7 +38,11 @@ impl Metrics {
             registry.register("upload_received_bytes", "Bytes that became durable", self.received_bytes.clone());
             registry.register("upload_active_writes", "Calls that are writing now", self.active_writes.clone());
             registry.register("upload_failed_writes", "Writes that did not come to their end", self.failed_writes.clone());
-            registry.register("upload_verified", "Stored files that were read again, whole or corrupt", self.verified.clone());
+            registry.register(
+                "upload_verified",
+                "Stored files that were read again: whole, corrupt or unreadable",
+                self.verified.clone(),
+            );
         });
     }
 
@@ -46,8 +50,7 @@ impl Metrics {
         self.ended.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    pub(crate) fn count_verified(&self, is_whole: bool) {
-        let reason = if is_whole { "whole" } else { "corrupt" };
+    pub(crate) fn count_verified(&self, reason: &'static str) {
         self.verified.get_or_create(&ReasonLabel { reason }).inc();
     }
 

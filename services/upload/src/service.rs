@@ -10,7 +10,7 @@ use streamgate_store::Migrations;
 
 use crate::{
     Config, Handler, Metrics,
-    engine::{Disk, Engine, MeshTitles, Storage},
+    engine::{Engine, MeshTitles, Storage},
 };
 
 /// Schema of the database, step by step.
@@ -37,8 +37,8 @@ impl streamgate_runtime::App for App {
 
         // 3. The behaviour, its RPCs, and the events it hears.
         let titles = Arc::new(MeshTitles::new(boot.mesh.clone()));
-        let room = Arc::new(Disk::new(boot.common.blobs_path(), boot.config.disk_reserve_bytes));
-        let engine = Engine::new(boot.config, db.clone(), bus.outbox(), Storage { blobs, room }, titles, metrics);
+        let storage = Storage::of(blobs, &boot.common.blobs_path(), boot.config.disk_reserve_bytes)?;
+        let engine = Engine::new(boot.config, db.clone(), bus.outbox(), storage, titles, metrics);
         Ok(Service::new()
             .grpc(UploadServiceServer::new(Handler::new(engine.clone())))
             .events(bus.hears(Arc::new(engine)), boot.stop)

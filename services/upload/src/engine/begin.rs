@@ -8,6 +8,9 @@ use crate::{
     engine::{Engine, Upload, quota, rows, titles::is_passing},
 };
 
+/// Life of an upload without a title, in which its creation may be repeated. Longer than any call waits for metadata.
+const UNTITLED_MS: i64 = 10 * 60 * 1000;
+
 impl Engine {
     /// Begins an upload and makes its title. The same request id gives the same upload.
     ///
@@ -40,9 +43,18 @@ impl Engine {
                 return Err(Error::IdempotencyConflict);
             }
             let id = row.id.parse().map_err(|_| Error::CorruptRow(row.id.clone()))?;
-            return Ok((id, row.content_id.is_some()));
+            if row.content_id.is_some() {
+                return Ok((id, true));
+            }
+            // No sweep takes it back while metadata is asked again.
+            if rows::renew(&mut tx, &row.id, now_ms().saturating_add(self.untitled_life())).await? {
+                tx.commit().await?;
+                return Ok((id, false));
+            }
+            rows::take_back(&mut tx, &row.id).await?;
         }
-        let open = rows::count_open(&mut tx, owner).await?;
+        let now = now_ms();
+        let open = rows::count_open(&mut tx, owner, now).await?;
         if open >= self.shared.config.max_open_uploads {
             return Err(Error::TooManyOpen(open));
         }
@@ -50,10 +62,9 @@ impl Engine {
             return Err(Error::NoRoom);
         }
         let id = UploadId::new();
-        let now = now_ms();
         let bytes = (command.wanted_bytes(), command.size_bytes.unwrap_or(0));
         quota::begin(&mut tx, &self.shared.config, owner, bytes, now).await?;
-        let expires = now.saturating_add(self.shared.config.expire_after());
+        let expires = now.saturating_add(self.untitled_life());
         rows::insert(&mut tx, id.as_str(), owner, command, (now, expires)).await?;
         tx.commit().await?;
         self.shared.metrics.created.inc();
@@ -63,29 +74,35 @@ impl Engine {
     async fn make_title(&self, caller: &Caller, id: &UploadId, command: &CreateUpload) -> Result<(), Error> {
         let made = self.shared.titles.create(caller, id, &command.title, command.gate.as_ref()).await;
         match made {
-            Ok(content_id) => {
-                let mut tx = self.shared.db.begin().await?;
-                sqlx::query("UPDATE uploads SET content_id = $1 WHERE id = $2")
-                    .bind(content_id)
-                    .bind(id.as_str())
-                    .execute(&mut *tx)
-                    .await?;
-                tx.commit().await?;
-                Ok(())
-            }
+            Ok(content_id) => self.keep_title(id, content_id).await,
             // Metadata may have made the title all the same: repeating the call finds it.
             Err(failure) if command.request_id.is_some() && is_passing(failure.kind) => Err(failure.into()),
             Err(failure) => {
-                // Nobody knows of this upload, so it must not count.
                 let mut tx = self.shared.db.begin().await?;
-                quota::note(&mut tx, id.as_str(), 0).await?;
-                sqlx::query("DELETE FROM uploads WHERE id = $1 AND content_id IS NULL")
-                    .bind(id.as_str())
-                    .execute(&mut *tx)
-                    .await?;
+                rows::take_back(&mut tx, id.as_str()).await?;
                 tx.commit().await?;
                 Err(failure.into())
             }
         }
+    }
+
+    async fn keep_title(&self, id: &UploadId, content_id: String) -> Result<(), Error> {
+        let expires = now_ms().saturating_add(self.shared.config.expire_after());
+        let mut tx = self.shared.db.begin().await?;
+        let kept = sqlx::query("UPDATE uploads SET content_id = $1, expires_ms = $2 WHERE id = $3 AND content_id IS NULL")
+            .bind(content_id)
+            .bind(expires)
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await?;
+        // Otherwise a repeated call was faster: it has been given the same title.
+        if kept.rows_affected() == 1 {
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    fn untitled_life(&self) -> i64 {
+        UNTITLED_MS.min(self.shared.config.expire_after())
     }
 }

@@ -114,6 +114,8 @@ impl Engine {
             idle: self.shared.config.write_idle_timeout(),
             stop: CancellationToken::new(),
             room: Arc::clone(&self.shared.room),
+            // Of a chunk's size, the quota is asked when it is committed.
+            allowance: None,
         };
         // No other try has this name, so a try that was cut short is never in the way.
         let key = chunks_prefix(id.as_str())?.join(EventId::new().as_str()).map_err(streamgate_store::Error::from)?;
@@ -129,15 +131,10 @@ impl Engine {
         }
         self.shared.metrics.received_bytes.inc_by(size);
         let sha256 = hashing.lock().unwrap_or_else(PoisonError::into_inner).hex();
-        let committed = self.commit_chunk(id, head, &key, size, &sha256).await;
-        if !matches!(committed, Ok((_, true))) {
-            // What stays goes with the upload's other bytes.
-            let _ = self.shared.blobs.delete(&key).await;
-        }
-        committed.map(|(chunk, _)| chunk)
+        self.commit_chunk(id, head, &key, size, &sha256).await
     }
 
-    /// Commits a chunk; `false` beside an equal one that was there.
+    /// Commits a chunk whose blob is `key`, and deletes the blob when it does not count.
     async fn commit_chunk(
         &self,
         id: &UploadId,
@@ -145,18 +142,40 @@ impl Engine {
         key: &BlobKey,
         size: u64,
         sha256: &str,
+    ) -> Result<Chunk, Error> {
+        let mut tx = self.shared.db.begin().await?;
+        let added = self.add_chunk(&mut tx, id, head, key, size, sha256).await;
+        let Ok((chunk, true)) = added else {
+            drop(tx);
+            // What stays goes with the upload's other bytes.
+            let _ = self.shared.blobs.delete(key).await;
+            return added.map(|(chunk, _)| chunk);
+        };
+        // When this fails the chunk may count all the same, so its blob stays.
+        tx.commit().await?;
+        Ok(chunk)
+    }
+
+    /// Adds a chunk; `false` beside an equal one that was there.
+    async fn add_chunk(
+        &self,
+        tx: &mut AnyConnection,
+        id: &UploadId,
+        head: &ChunkHead,
+        key: &BlobKey,
+        size: u64,
+        sha256: &str,
     ) -> Result<(Chunk, bool), Error> {
         let config = &self.shared.config;
-        let mut tx = self.shared.db.begin().await?;
-        let row = rows::find_in(&mut tx, id.as_str()).await?.ok_or_else(|| Error::UnknownUpload(id.to_string()))?;
+        let row = rows::find_in(tx, id.as_str()).await?.ok_or_else(|| Error::UnknownUpload(id.to_string()))?;
         check_open(&row, head.chunking)?;
-        if let Some(there) = find(&mut tx, &row.id, head.place).await? {
+        if let Some(there) = find(tx, &row.id, head.place).await? {
             if there.size() == size && there.sha256 == sha256 {
                 return Ok((answer(&row, head, size, there.sha256), false));
             }
             return Err(Error::ChunkDiffers);
         }
-        if head.chunking == Chunking::Offset && overlaps(&mut tx, &row.id, head.place, size).await? {
+        if head.chunking == Chunking::Offset && overlaps(tx, &row.id, head.place, size).await? {
             return Err(Error::ChunkDiffers);
         }
         if row.chunk_count() >= config.max_chunks {
@@ -167,11 +186,10 @@ impl Engine {
             return Err(Error::TooLarge { limit: row.announced().unwrap_or(config.max_size_bytes) });
         }
         if row.announced().is_none() {
-            quota::hold(&mut tx, config, &row.id, received).await?;
+            quota::hold(tx, config, &row.id, received).await?;
         }
-        insert(&mut tx, &row.id, (head.place, size), sha256, key).await?;
-        rows::count_chunk(&mut tx, &row.id, head.chunking, received, now_ms().saturating_add(config.expire_after())).await?;
-        tx.commit().await?;
+        insert(tx, &row.id, (head.place, size), sha256, key).await?;
+        rows::count_chunk(tx, &row.id, head.chunking, received, now_ms().saturating_add(config.expire_after())).await?;
         let chunk_count = row.chunk_count() + 1;
         Ok((Chunk { received_bytes: received, chunk_count, ..answer(&row, head, size, sha256.to_owned()) }, true))
     }

@@ -2,6 +2,7 @@
 
 use streamgate_core::{Caller, ids::UploadId};
 use streamgate_proto::streamgate::events::v1::{FileUploaded, event::Payload};
+use streamgate_store::BlobKey;
 
 use crate::{
     Error,
@@ -15,6 +16,13 @@ use crate::{
         source_key,
     },
 };
+
+/// What was sealed.
+struct Sealed {
+    length: u64,
+    /// Lower-case hex.
+    sha256: String,
+}
 
 impl Engine {
     /// Closes an upload: its file is whole, and transcoding starts. Repeating it gives the same answer,
@@ -52,28 +60,18 @@ impl Engine {
         }
         row.must_be_open()?;
         let key = source_key(id.as_str())?;
-        let length = match row.chunking()?.filter(|way| *way != Chunking::Stream) {
-            Some(chunking) => {
-                let chunks = self.freeze(id, chunking).await?;
-                self.join(&key, &chunks, &mut hold).await?
-            }
-            None => self.durable_length(&key).await?,
+        let stop = hold.stop.clone();
+        let sealed = tokio::select! {
+            sealed = self.while_alive(&row.id, &stop, self.seal(&row, &key, expected, &mut hold)) => sealed,
+            () = stop.cancelled() => Err(Error::EndedMeanwhile),
         };
-        check_length(&row, length)?;
-        hold.hashing.catch_up(&*self.shared.blobs, &key, length).await?;
-        let sha256 = hold.hashing.hex();
-        for expected in [row.expected_sha256.as_str(), expected] {
-            if !expected.is_empty() && expected != sha256 {
-                return Err(Error::Sha256Mismatch { actual: sha256 });
-            }
+        let sealed = match sealed {
+            Ok(sealed) => sealed,
+            Err(error) => return self.overtaken(id, expected, error).await,
+        };
+        if !self.commit_completion(&row, key.as_str(), &sealed).await? {
+            return self.overtaken(id, expected, Error::EndedMeanwhile).await;
         }
-        // Sealed first: a crash after this line leaves an open row with a sealed file, which the
-        // next call completes.
-        self.shared.blobs.seal(&key).await.map_err(|error| match error {
-            streamgate_store::Error::Busy(_) => Error::Busy,
-            other => other.into(),
-        })?;
-        self.commit_completion(&row, key.as_str(), length, &sha256).await?;
         drop(hold);
         self.shared.slots.forget(id.as_str());
         if row.chunk_count() > 0 {
@@ -82,30 +80,82 @@ impl Engine {
         self.show(self.reread(id).await?).await
     }
 
-    async fn commit_completion(&self, row: &Row, key: &str, length: u64, sha256: &str) -> Result<(), Error> {
+    /// Makes the file of an upload whole and unchangeable.
+    async fn seal(&self, row: &Row, key: &BlobKey, expected: &str, hold: &mut Hold) -> Result<Sealed, Error> {
+        let id = row.id.parse().map_err(|_| Error::CorruptRow(row.id.clone()))?;
+        let length = match row.chunking()?.filter(|way| *way != Chunking::Stream) {
+            Some(chunking) => {
+                let chunks = self.freeze(&id, chunking).await?;
+                self.join(key, &chunks, hold).await?
+            }
+            None => self.durable_length(key).await?,
+        };
+        let checked = self.check_bytes(row, key, length, expected, hold).await?;
+        // Sealed first: a crash after this line leaves an open row with a sealed file, which the
+        // next call completes.
+        let info = self.shared.blobs.seal(key).await.map_err(|error| match error {
+            streamgate_store::Error::Busy(_) => Error::Busy,
+            other => other.into(),
+        })?;
+        if info.size_bytes == length {
+            return Ok(checked);
+        }
+        // Until it was sealed, a call on another replica has added to it.
+        self.check_bytes(row, key, info.size_bytes, expected, hold).await
+    }
+
+    /// Fails unless the first `length` bytes are the file that was announced.
+    async fn check_bytes(&self, row: &Row, key: &BlobKey, length: u64, expected: &str, hold: &mut Hold) -> Result<Sealed, Error> {
+        check_length(row, length)?;
+        hold.hashing.catch_up(&*self.shared.blobs, key, length).await?;
+        let sha256 = hold.hashing.hex();
+        for expected in [row.expected_sha256.as_str(), expected] {
+            if !expected.is_empty() && expected != sha256 {
+                return Err(Error::Sha256Mismatch { actual: sha256 });
+            }
+        }
+        Ok(Sealed { length, sha256 })
+    }
+
+    /// The answer when a completion failed: on another replica the upload may have been completed, or ended.
+    async fn overtaken(&self, id: &UploadId, expected: &str, error: Error) -> Result<Upload, Error> {
+        let row = self.reread(id).await?;
+        match row.state()? {
+            State::Completed => self.completed(row, expected).await,
+            State::Open => Err(error),
+            ended => {
+                // Whoever ended it could not see what this call has put together since.
+                self.delete_bytes_or_leave(id.as_str()).await;
+                Err(Error::Closed(ended.as_str()))
+            }
+        }
+    }
+
+    /// `false` when another replica has closed it before.
+    async fn commit_completion(&self, row: &Row, key: &str, sealed: &Sealed) -> Result<bool, Error> {
+        let Sealed { length, sha256 } = sealed;
         let content_id = row.content_id.clone().ok_or_else(|| Error::CorruptRow(row.id.clone()))?;
         let mut tx = self.shared.db.begin().await?;
         let closed = sqlx::query(
             "UPDATE uploads SET state = 'completed', size_bytes = $1, received_bytes = $1, sha256 = $2, doomed = $3
                          WHERE id = $4 AND state = 'open'",
         )
-        .bind(i64::try_from(length).map_err(|_| Error::CorruptRow(row.id.clone()))?)
+        .bind(i64::try_from(*length).map_err(|_| Error::CorruptRow(row.id.clone()))?)
         .bind(sha256)
         .bind(if row.chunk_count() > 0 { CHUNKS_DOOMED } else { NOT_DOOMED })
         .bind(&row.id)
         .execute(&mut *tx)
         .await?;
         if closed.rows_affected() == 0 {
-            // Another replica has closed it; what it wrote is the answer.
-            return Ok(());
+            return Ok(false);
         }
-        quota::note(&mut tx, &row.id, length).await?;
+        quota::note(&mut tx, &row.id, *length).await?;
         let uploaded = FileUploaded {
             upload_id: row.id.clone(),
             content_id: content_id.clone(),
             source_key: key.to_owned(),
-            size_bytes: length,
-            sha256: sha256.to_owned(),
+            size_bytes: *length,
+            sha256: sha256.clone(),
             filename: row.filename.clone(),
             owner: row.owner.clone(),
         };
@@ -113,7 +163,7 @@ impl Engine {
         tx.commit().await?;
         self.shared.metrics.count_end(State::Completed.as_str());
         tracing::info!(upload_id = row.id, content_id, size_bytes = length, "upload completed");
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -1,19 +1,23 @@
 //! Uploads that end without a file: cancelled, expired, or with their title deleted.
 
 use async_trait::async_trait;
-use streamgate_core::{Caller, Failure, ids::UploadId, time::now_ms};
+use streamgate_core::{Caller, ErrorKind, Failure, ids::UploadId, time::now_ms};
 use streamgate_proto::streamgate::events::v1::{Event, UploadAbandoned, event::Payload};
-use streamgate_store::{EventHandler, Inbox, Transaction};
+use streamgate_store::{BlobKey, DatabaseKind, EventHandler, Inbox, Transaction};
 
 use crate::{
     Error,
     engine::{Engine, State, Swept, Upload, quota, rows, source_key},
 };
 
-/// Marks of an upload whose bytes are still to be deleted: none, all of them, or only its chunks.
+/// Marks of an upload whose bytes are still to be deleted: none, all of them, or only its chunks. Any other is a time: all of
+/// them were deleted, and from then on a sweep looks once more.
 pub(super) const NOT_DOOMED: i64 = 0;
 const ALL_DOOMED: i64 = 1;
 pub(super) const CHUNKS_DOOMED: i64 = 2;
+/// When a sweep looks once more. A writer on another replica hears of the end within a minute and deletes what it has added
+/// since; one that is killed before, or can't reach the database, leaves it.
+const LATE_WRITERS_MS: i64 = 60 * 60 * 1000;
 
 /// Uploads that one sweep ends, unless the caller says otherwise.
 const DEFAULT_SWEEP: u32 = 100;
@@ -33,16 +37,17 @@ impl Engine {
         }
         row.must_be_open()?;
         let hold = self.shared.slots.take_over(id.as_str()).await?;
-        // Before the change: on a full disk, no change can be made until there is room. Its owner wants the bytes gone in any
-        // case; without them the upload is as if none had come.
-        if row.chunk_count() == 0
-            && let Err(error) = self.shared.blobs.discard(&source_key(id.as_str())?).await
-        {
-            tracing::debug!(upload_id = %id, error = &error as &dyn std::error::Error, "bytes are discarded later");
-        }
-        let mut tx = self.shared.db.begin().await?;
-        let closed = self.abandon(&mut tx, id.as_str(), State::Cancelled).await?;
-        tx.commit().await?;
+        let closed = match self.close(id).await {
+            Err(error) if error.kind() == ErrorKind::StorageFull && self.shared.db.kind() == DatabaseKind::Sqlite => {
+                // No change can be made on a full disk until there is room, which the bytes take. With a database of its own
+                // no other process can be completing the upload, so they may go first; without them it is as if none had come.
+                if row.chunk_count() == 0 {
+                    self.discard_or_leave(&source_key(id.as_str())?).await;
+                }
+                self.close(id).await?
+            }
+            closed => closed?,
+        };
         drop(hold);
         let row = self.reread(id).await?;
         if !closed && row.state()? != State::Cancelled {
@@ -50,6 +55,13 @@ impl Engine {
         }
         self.ended(id.as_str(), State::Cancelled).await;
         self.show(row).await
+    }
+
+    async fn close(&self, id: &UploadId) -> Result<bool, Error> {
+        let mut tx = self.shared.db.begin().await?;
+        let closed = self.abandon(&mut tx, id.as_str(), State::Cancelled).await?;
+        tx.commit().await?;
+        Ok(closed)
     }
 
     /// Ends open uploads whose time is over, and deletes bytes that earlier calls left behind.
@@ -85,21 +97,24 @@ impl Engine {
         Ok(query.bind(id).bind(now_ms()).fetch_optional(&mut **tx).await?.is_some())
     }
 
-    /// Closes an open upload and tells of it. `false` when it is not open any more.
+    /// Closes an open upload and tells of it; one without a title, of which nobody knows, is taken back. `false` when it is
+    /// not open any more.
     async fn abandon(&self, tx: &mut Transaction, id: &str, state: State) -> Result<bool, Error> {
         if !rows::close(tx, id, state).await? {
             return Ok(false);
         }
         let row = rows::find_in(tx, id).await?.ok_or_else(|| Error::UnknownUpload(id.to_owned()))?;
-        if let Some(content_id) = row.content_id {
-            let abandoned = UploadAbandoned {
-                upload_id: id.to_owned(),
-                content_id: content_id.clone(),
-                reason: state.as_str().to_owned(),
-                owner: row.owner,
-            };
-            self.shared.outbox.add(tx, &content_id, Payload::UploadAbandoned(abandoned)).await?;
-        }
+        let Some(content_id) = row.content_id else {
+            rows::take_back(tx, id).await?;
+            return Ok(true);
+        };
+        let abandoned = UploadAbandoned {
+            upload_id: id.to_owned(),
+            content_id: content_id.clone(),
+            reason: state.as_str().to_owned(),
+            owner: row.owner,
+        };
+        self.shared.outbox.add(tx, &content_id, Payload::UploadAbandoned(abandoned)).await?;
         Ok(true)
     }
 
@@ -121,19 +136,34 @@ impl Engine {
         }
     }
 
+    /// Throws away what was appended. What fails is left for the next sweep.
+    pub(super) async fn discard_or_leave(&self, key: &BlobKey) {
+        if let Err(error) = self.shared.blobs.discard(key).await {
+            tracing::debug!(%key, error = &error as &dyn std::error::Error, "bytes are discarded later");
+        }
+    }
+
     async fn delete_bytes(&self, id: &str) -> Result<(), Error> {
         let marked = sqlx::query_scalar("SELECT doomed FROM uploads WHERE id = $1").bind(id);
         let doomed: i64 = marked.fetch_optional(self.shared.db.pool()).await?.unwrap_or(NOT_DOOMED);
-        if doomed == ALL_DOOMED {
+        if doomed == NOT_DOOMED {
+            return Ok(());
+        }
+        if doomed != CHUNKS_DOOMED {
             let key = source_key(id)?;
             self.shared.blobs.discard(&key).await?;
             self.shared.blobs.delete(&key).await?;
         }
-        if doomed != NOT_DOOMED {
-            self.delete_chunks(id).await?;
-        }
+        self.delete_chunks(id).await?;
+        let now = now_ms();
+        let next = match doomed {
+            ALL_DOOMED => now.saturating_add(LATE_WRITERS_MS),
+            later if later > now => later,
+            _ => NOT_DOOMED,
+        };
         let mut tx = self.shared.db.begin().await?;
-        sqlx::query("UPDATE uploads SET doomed = 0 WHERE id = $1 AND doomed = $2")
+        sqlx::query("UPDATE uploads SET doomed = $1 WHERE id = $2 AND doomed = $3")
+            .bind(next)
             .bind(id)
             .bind(doomed)
             .execute(&mut *tx)
@@ -142,10 +172,8 @@ impl Engine {
     }
 
     async fn delete_doomed(&self, limit: u32) -> Result<(), Error> {
-        let doomed: Vec<String> = sqlx::query_scalar("SELECT id FROM uploads WHERE doomed <> 0 LIMIT $1")
-            .bind(i64::from(limit))
-            .fetch_all(self.shared.db.pool())
-            .await?;
+        let query = sqlx::query_scalar("SELECT id FROM uploads WHERE doomed <> 0 AND doomed <= $1 ORDER BY doomed LIMIT $2");
+        let doomed: Vec<String> = query.bind(now_ms()).bind(i64::from(limit)).fetch_all(self.shared.db.pool()).await?;
         for id in doomed {
             self.delete_bytes_or_leave(&id).await;
         }

@@ -20,13 +20,17 @@ impl Hashing {
         self.length += chunk.len() as u64;
     }
 
+    /// Begins anew when bytes were hashed that did not become durable: what comes in their place may be others.
+    pub(super) fn forget_beyond(&mut self, durable: u64) {
+        if self.length > durable {
+            *self = Self::default();
+        }
+    }
+
     /// Brings the hash to the first `length` bytes of what is stored: after a restart everything is
     /// read once, otherwise nothing is.
     pub(super) async fn catch_up(&mut self, blobs: &dyn BlobStore, key: &BlobKey, length: u64) -> Result<(), Error> {
-        if self.length > length {
-            // Bytes were hashed that did not become durable.
-            *self = Self::default();
-        }
+        self.forget_beyond(length);
         if self.length == length {
             return Ok(());
         }
@@ -35,7 +39,7 @@ impl Hashing {
             Err(streamgate_store::Error::NotFound(_)) => blobs.read(key, Some(missing)).await?,
             other => other?,
         };
-        while let Some(chunk) = body.try_next().await.map_err(streamgate_store::Error::Stream)? {
+        while let Some(chunk) = body.try_next().await.map_err(streamgate_store::Error::reading)? {
             self.update(&chunk);
             // A long file must not keep the thread from other calls.
             tokio::task::yield_now().await;

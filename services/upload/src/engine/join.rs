@@ -57,6 +57,8 @@ impl Engine {
         match self.shared.blobs.append(key, at, Box::pin(body)).await {
             Ok(_) => {}
             Err(streamgate_store::Error::Busy(_) | streamgate_store::Error::WrongOffset { .. }) => return Err(Error::Busy),
+            // Nobody sends these bytes: it is the store that could not read them.
+            Err(streamgate_store::Error::Stream(error)) => return Err(streamgate_store::Error::reading(error).into()),
             Err(error) => return Err(error.into()),
         }
         *hold.hashing = hashing.lock().unwrap_or_else(PoisonError::into_inner).clone();

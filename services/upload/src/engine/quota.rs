@@ -6,7 +6,7 @@ use sqlx::AnyConnection;
 use streamgate_core::time::UnixMillis;
 use streamgate_store::Database;
 
-use crate::{Config, Error};
+use crate::{Config, Error, engine::rows};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -66,13 +66,33 @@ pub(super) async fn check_left(db: &Database, config: &Config, owner: &str, more
     check(config, held_in_all(db, owner).await?, more)
 }
 
-/// Bytes that the account may still store; absent without a quota.
-pub(super) async fn left(db: &Database, config: &Config, owner: &str) -> Result<Option<u64>, Error> {
+/// Length to which an upload may grow that has `length` bytes and holds `held`; absent without a quota. Fails when it may not
+/// grow at all, as the account stands now.
+pub(super) async fn limit(db: &Database, config: &Config, owner: &str, (held, length): (u64, u64)) -> Result<Option<u64>, Error> {
     if config.account_bytes == 0 {
         return Ok(None);
     }
-    let held = u64::try_from(held_in_all(db, owner).await?).unwrap_or(0);
-    Ok(Some(config.account_bytes.saturating_sub(held)))
+    let others = held_in_all(db, owner).await?.saturating_sub(signed(held)).max(0);
+    check(config, others.saturating_add(signed(length)), 1)?;
+    Ok(Some(config.account_bytes.saturating_sub(others.cast_unsigned())))
+}
+
+/// Holds `wanted` bytes for an open upload, or fewer that are enough for `needed`, and says how many.
+pub(super) async fn hold_ahead(
+    tx: &mut AnyConnection,
+    config: &Config,
+    id: &str,
+    (needed, wanted): (u64, u64),
+) -> Result<u64, Error> {
+    let row = rows::find_in(&mut *tx, id).await?.ok_or_else(|| Error::UnknownUpload(id.to_owned()))?;
+    // What has ended holds nothing any more.
+    row.must_be_open().map_err(|_| Error::EndedMeanwhile)?;
+    let others = used(&mut *tx, &row.owner).await?.held_bytes.saturating_sub(signed(row.held()));
+    check(config, others, needed)?;
+    let most = config.account_bytes.saturating_sub(others.max(0).cast_unsigned());
+    let held = wanted.min(most).max(row.held());
+    change(tx, id, &row.owner, signed(held), signed(held - row.held())).await?;
+    Ok(held)
 }
 
 async fn held_in_all(db: &Database, owner: &str) -> Result<i64, Error> {

@@ -47,7 +47,20 @@ impl Room for Boundless {
 
 #[cfg(test)]
 mod tests {
+    use streamgate_store::{S3Bucket, open_blobs, open_bucket};
+
     use super::*;
+    use crate::engine::Storage;
+
+    #[tokio::test]
+    async fn the_disk_of_this_process_bounds_files_and_no_bucket() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = open_blobs(folder.path()).unwrap();
+        assert!(Storage::of(files, folder.path(), 0).unwrap().room.free_bytes().is_some());
+        let bucket = S3Bucket::new("http://127.0.0.1:9", "us-east-1", "media", "key", "secret").unwrap();
+        let objects = open_bucket(&bucket).unwrap();
+        assert_eq!(Storage::of(objects, folder.path(), 0).unwrap().room.free_bytes(), None);
+    }
 
     #[test]
     fn a_disk_keeps_its_reserve() {

@@ -14,6 +14,21 @@ use crate::{
     },
 };
 
+/// How long an upload without a title counts as being begun: metadata is asked for longer by no call.
+const BEGINNING_MS: i64 = 60 * 1000;
+
+/// Reads uploads. The columns of a [`Row`] are named: while a newer release adds one, a statement that an open connection
+/// has prepared must not change what it gives.
+macro_rules! select_uploads {
+    ($tail:literal) => {
+        concat!(
+            "SELECT id, owner, fingerprint, content_id, filename, state, announced_bytes, expected_sha256, size_bytes, sha256,
+                    created_ms, expires_ms, chunking, chunk_count, received_bytes, joining, held_bytes FROM uploads ",
+            $tail
+        )
+    };
+}
+
 /// One stored upload.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(super) struct Row {
@@ -33,6 +48,7 @@ pub(super) struct Row {
     chunk_count: i64,
     received_bytes: i64,
     joining: i64,
+    held_bytes: i64,
 }
 
 impl Row {
@@ -76,6 +92,11 @@ impl Row {
         u64::try_from(self.received_bytes).unwrap_or(0)
     }
 
+    /// Bytes that it holds of its account's quota.
+    pub(super) fn held(&self) -> u64 {
+        u64::try_from(self.held_bytes).unwrap_or(0)
+    }
+
     /// Whether its chunks are being put together.
     pub(super) const fn is_joining(&self) -> bool {
         self.joining != 0
@@ -111,16 +132,16 @@ impl Row {
 }
 
 pub(super) async fn find(db: &Database, id: &str) -> Result<Option<Row>, Error> {
-    Ok(sqlx::query_as("SELECT * FROM uploads WHERE id = $1").bind(id).fetch_optional(db.pool()).await?)
+    Ok(sqlx::query_as(select_uploads!("WHERE id = $1")).bind(id).fetch_optional(db.pool()).await?)
 }
 
 /// The row as a change sees it.
 pub(super) async fn find_in(tx: &mut AnyConnection, id: &str) -> Result<Option<Row>, Error> {
-    Ok(sqlx::query_as("SELECT * FROM uploads WHERE id = $1").bind(id).fetch_optional(tx).await?)
+    Ok(sqlx::query_as(select_uploads!("WHERE id = $1")).bind(id).fetch_optional(tx).await?)
 }
 
 pub(super) async fn find_by_request(tx: &mut AnyConnection, owner: &str, request_id: &str) -> Result<Option<Row>, Error> {
-    let query = sqlx::query_as("SELECT * FROM uploads WHERE owner = $1 AND request_id = $2");
+    let query = sqlx::query_as(select_uploads!("WHERE owner = $1 AND request_id = $2"));
     Ok(query.bind(owner).bind(request_id).fetch_optional(tx).await?)
 }
 
@@ -129,15 +150,15 @@ const BEHIND_ALL: &str = "~";
 
 pub(super) async fn list(db: &Database, owner: &str, after: Option<&str>, limit: u32) -> Result<Vec<Row>, Error> {
     let query =
-        sqlx::query_as("SELECT * FROM uploads WHERE owner = $1 AND content_id IS NOT NULL AND id < $2 ORDER BY id DESC LIMIT $3");
+        sqlx::query_as(select_uploads!("WHERE owner = $1 AND content_id IS NOT NULL AND id < $2 ORDER BY id DESC LIMIT $3"));
     Ok(query.bind(owner).bind(after.unwrap_or(BEHIND_ALL)).bind(i64::from(limit)).fetch_all(db.pool()).await?)
 }
 
 /// Completed uploads whose files are kept, by id.
 pub(super) async fn kept(db: &Database, after: &str, limit: u32) -> Result<Vec<Row>, Error> {
-    let query = sqlx::query_as(
-        "SELECT * FROM uploads WHERE id > $1 AND state = 'completed' AND held_bytes > 0 AND doomed <> 1 ORDER BY id LIMIT $2",
-    );
+    let query = sqlx::query_as(select_uploads!(
+        "WHERE id > $1 AND state = 'completed' AND held_bytes > 0 AND doomed <> 1 ORDER BY id LIMIT $2"
+    ));
     Ok(query.bind(after).bind(i64::from(limit)).fetch_all(db.pool()).await?)
 }
 
@@ -146,9 +167,13 @@ pub(super) async fn is_kept(db: &Database, id: &str) -> Result<bool, Error> {
     Ok(query.bind(id).fetch_optional(db.pool()).await?.is_some())
 }
 
-pub(super) async fn count_open(tx: &mut AnyConnection, owner: &str) -> Result<u32, Error> {
-    let query = sqlx::query_scalar("SELECT count(*) FROM uploads WHERE owner = $1 AND state = 'open'");
-    let count: i64 = query.bind(owner).fetch_one(tx).await?;
+/// Open uploads of an account. One whose title could not be made is in no list, so its owner could not end it, and it must
+/// not keep others out for long.
+pub(super) async fn count_open(tx: &mut AnyConnection, owner: &str, now: i64) -> Result<u32, Error> {
+    let query = sqlx::query_scalar(
+        "SELECT count(*) FROM uploads WHERE owner = $1 AND state = 'open' AND (content_id IS NOT NULL OR created_ms > $2)",
+    );
+    let count: i64 = query.bind(owner).bind(now.saturating_sub(BEGINNING_MS)).fetch_one(tx).await?;
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
@@ -176,6 +201,12 @@ pub(super) async fn insert(
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Sets when an open upload ends by itself. `false` when it is not open any more.
+pub(super) async fn renew(tx: &mut AnyConnection, id: &str, expires_ms: i64) -> Result<bool, Error> {
+    let query = sqlx::query("UPDATE uploads SET expires_ms = $1 WHERE id = $2 AND state = 'open'");
+    Ok(query.bind(expires_ms).bind(id).execute(tx).await?.rows_affected() == 1)
 }
 
 /// Notes a chunk, and sets the expiry anew.
@@ -206,4 +237,15 @@ pub(super) async fn close(tx: &mut AnyConnection, id: &str, state: State) -> Res
     }
     quota::note(tx, id, 0).await?;
     Ok(true)
+}
+
+/// Takes an upload back whose title was not made: nobody knows of it, so it must not count. One with a title stays.
+pub(super) async fn take_back(tx: &mut AnyConnection, id: &str) -> Result<(), Error> {
+    let untitled = sqlx::query("SELECT 1 FROM uploads WHERE id = $1 AND content_id IS NULL").bind(id);
+    if untitled.fetch_optional(&mut *tx).await?.is_none() {
+        return Ok(());
+    }
+    quota::note(tx, id, 0).await?;
+    sqlx::query("DELETE FROM uploads WHERE id = $1").bind(id).execute(tx).await?;
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use streamgate_core::ErrorKind;
 use tokio::{
     sync::Mutex,
     task::JoinHandle,
@@ -44,7 +45,7 @@ impl Engine {
     /// file is read on in the meantime, and the next call with the same token hears of it.
     ///
     /// # Errors
-    /// What the database or the store says, when nothing could be read.
+    /// What the database or the store says, when it is away. A file that can't be read is told of in the log, and passed by.
     pub async fn verify(&self, limit: u32, token: &str) -> Result<Verified, Error> {
         let until = Instant::now() + READING_TIME;
         let limit = if limit == 0 { DEFAULT_FILES } else { limit.min(MAX_FILES) };
@@ -60,16 +61,18 @@ impl Engine {
                 *begun = Some((id, task));
                 return Ok(verified);
             };
-            match ended? {
+            match ended.map_err(Error::from).flatten() {
                 Ok(is_whole) => {
                     verified.checked += 1;
                     verified.corrupt.extend((!is_whole).then(|| id.clone()));
-                    verified.next = id;
                 }
                 // What was found until here is told first; the next call says what is wrong.
-                Err(_) if verified.checked > 0 => return Ok(verified),
-                Err(error) => return Err(error),
+                Err(error) if is_away(&error) && verified.checked > 0 => return Ok(verified),
+                Err(error) if is_away(&error) && !self.answers(&id).await => return Err(error),
+                // One file that can't be read must not keep the others from being looked at.
+                Err(error) => self.note_unreadable(&id, &error),
             }
+            verified.next = id;
         }
         if !has_more {
             verified.next.clear();
@@ -88,13 +91,26 @@ impl Engine {
         tokio::spawn(async move { engine.verify_one(&row).await })
     }
 
+    /// Whether the store says of a file that it is there.
+    async fn answers(&self, id: &str) -> bool {
+        match source_key(id) {
+            Ok(key) => self.shared.blobs.head(&key).await.is_ok(),
+            Err(_) => true,
+        }
+    }
+
+    fn note_unreadable(&self, id: &str, error: &Error) {
+        self.shared.metrics.count_verified("unreadable");
+        tracing::error!(upload_id = id, error = error as &dyn std::error::Error, "a stored file can't be read");
+    }
+
     async fn verify_one(&self, row: &Row) -> Result<bool, Error> {
         let is_whole = self.is_whole(row).await?;
         // A file may be purged while it is read.
         if !is_whole && !rows::is_kept(&self.shared.db, &row.id).await? {
             return Ok(true);
         }
-        self.shared.metrics.count_verified(is_whole);
+        self.shared.metrics.count_verified(if is_whole { "whole" } else { "corrupt" });
         if !is_whole {
             tracing::error!(upload_id = row.id, owner = row.owner, "a stored file is gone or is not what was stored");
         }
@@ -116,4 +132,9 @@ impl Engine {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether it is likely that no other file could be read either.
+fn is_away(error: &Error) -> bool {
+    error.kind() == ErrorKind::Unavailable
 }

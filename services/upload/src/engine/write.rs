@@ -13,7 +13,7 @@ use crate::{
     command::Chunking,
     engine::{
         Engine, Upload,
-        intake::{self, Broke, Limits},
+        intake::{self, Allowance, Broke, Limits},
         quota,
         rows::{self, Row},
         slots::Hold,
@@ -58,20 +58,28 @@ impl Engine {
             return Err(Error::WrongOffset { durable });
         }
         hold.hashing.catch_up(&*self.shared.blobs, &key, durable).await?;
+        let has_quota = self.shared.config.account_bytes > 0 && row.announced().is_none();
+        let stop = hold.stop.clone();
         let limits = Limits {
             offset,
             limit: self.limit_of(&row, offset).await?,
             exact: None,
             sha256: None,
             idle: self.shared.config.write_idle_timeout(),
-            stop: hold.stop.clone(),
+            stop: stop.clone(),
             room: Arc::clone(&self.shared.room),
+            allowance: has_quota.then(|| Allowance::new(self.clone(), row.id.clone())),
         };
-        let appended = self.append(&key, body, limits, &mut hold).await;
+        let appended = self.while_alive(&row.id, &stop, self.append(&key, body, limits, &mut hold)).await;
         // What was written counts, however the stream ended.
         let length = self.durable_length(&key).await?;
+        hold.hashing.forget_beyond(length);
         self.shared.metrics.received_bytes.inc_by(length.saturating_sub(offset));
-        self.touch(&row, length).await?;
+        if !self.touch(&row, length).await? {
+            // It was ended on another replica, which could not wait for this call: what came since then goes too.
+            self.discard_or_leave(&key).await;
+            return Err(Error::EndedMeanwhile);
+        }
         appended?;
         self.reread(id).await?.into_upload(length, ranges(length))
     }
@@ -97,9 +105,8 @@ impl Engine {
             return Ok(announced);
         }
         let config = &self.shared.config;
-        quota::check_left(&self.shared.db, config, &row.owner, 1).await?;
-        let left = quota::left(&self.shared.db, config, &row.owner).await?;
-        Ok(left.map_or(u64::MAX, |left| offset.saturating_add(left)).min(config.max_size_bytes))
+        let left = quota::limit(&self.shared.db, config, &row.owner, (row.held(), offset)).await?;
+        Ok(left.unwrap_or(u64::MAX).min(config.max_size_bytes))
     }
 
     async fn append(&self, key: &BlobKey, body: ByteStream, limits: Limits, hold: &mut Hold) -> Result<(), Error> {
@@ -122,19 +129,24 @@ impl Engine {
         }
     }
 
-    /// Notes what has come, and sets the expiry anew.
-    async fn touch(&self, row: &Row, length: u64) -> Result<(), Error> {
+    /// Notes what has come, and sets the expiry anew. `false` when the upload is not open any more: then it holds nothing.
+    async fn touch(&self, row: &Row, length: u64) -> Result<bool, Error> {
         let mut tx = self.shared.db.begin().await?;
-        sqlx::query("UPDATE uploads SET expires_ms = $1, received_bytes = $2 WHERE id = $3 AND state = 'open'")
+        let query = sqlx::query("UPDATE uploads SET expires_ms = $1, received_bytes = $2 WHERE id = $3 AND state = 'open'");
+        let touched = query
             .bind(now_ms().saturating_add(self.shared.config.expire_after()))
             .bind(i64::try_from(length).unwrap_or(i64::MAX))
             .bind(&row.id)
             .execute(&mut *tx)
             .await?;
+        if touched.rows_affected() == 0 {
+            return Ok(false);
+        }
         if row.announced().is_none() {
             quota::note(&mut tx, &row.id, length).await?;
         }
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(true)
     }
 
     pub(super) async fn reread(&self, id: &UploadId) -> Result<Row, Error> {

@@ -1,0 +1,222 @@
+//! What goes wrong beside an upload, on one replica: neighbours that are away, accounts that are full, files that can't be read.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod house;
+
+use std::io;
+
+use house::{BOUND, House, reason, sha256};
+use streamgate_core::ErrorKind;
+use streamgate_proto::streamgate::upload::v1::{
+    CreateUploadRequest, UploadChunkRequest, UploadState, VerifyObjectsRequest, upload_chunk_request::Place,
+};
+use streamgate_store::{BlobKey, Error};
+use streamgate_testkit::eventually;
+use streamgate_upload::Config;
+use tonic::Code;
+
+fn keyed(request_id: &str, size_bytes: u64) -> CreateUploadRequest {
+    CreateUploadRequest { request_id: request_id.into(), size_bytes, ..house::clip() }
+}
+
+async fn creations_that_fail_do_not_lock_an_account() {
+    let house = House::with(Config { max_open_uploads: 1, account_bytes: 100, ..Config::default() }).await;
+    let mut owner = house.connect("creator-1").await;
+    house.titles.fail(Some(ErrorKind::Unavailable));
+    assert_eq!(owner.create(keyed("first", 100)).await.unwrap_err().code(), Code::Unavailable);
+    house.titles.fail(None);
+
+    // While it may still be under way it counts; soon it is no open upload, and then it holds nothing of the quota.
+    assert_eq!(reason(&owner.create(keyed("second", 0)).await.unwrap_err()), "too_many_uploads");
+    house.change("UPDATE uploads SET created_ms = created_ms - 120000").await;
+    assert_eq!(reason(&owner.create(keyed("second", 100)).await.unwrap_err()), "storage_quota_used_up");
+    let life = house.number("SELECT expires_ms - created_ms FROM uploads").await;
+    assert!(life <= 15 * 60 * 1000, "{life}");
+    house.change("UPDATE uploads SET expires_ms = 1").await;
+    house.connect("service").await.sweep(0).await;
+    assert_eq!(house.number("SELECT count(*) FROM uploads").await, 0);
+    assert!(house.events().await.is_empty());
+
+    // Repeating the first call begins anew, with a whole life.
+    let upload = owner.create(keyed("first", 100)).await.unwrap();
+    assert_eq!(upload.state(), UploadState::Open);
+    let life = house.number("SELECT expires_ms - created_ms FROM uploads").await;
+    assert!(life >= 23 * 60 * 60 * 1000, "{life}");
+}
+
+async fn a_creation_that_is_repeated_goes_on_though_its_time_was_over() {
+    let house = House::new().await;
+    let mut owner = house.connect("creator-1").await;
+    house.titles.fail(Some(ErrorKind::Unavailable));
+    owner.create(keyed("key", 0)).await.unwrap_err();
+    // As releases before this one have left it.
+    house.change("UPDATE uploads SET state = 'expired', doomed = 1").await;
+    house.titles.fail(None);
+    let upload = owner.create(keyed("key", 0)).await.unwrap();
+    assert_eq!(upload.state(), UploadState::Open);
+    owner.write(&upload.upload_id, 0, b"bytes").await.unwrap();
+}
+
+async fn uploads_at_once_do_not_each_take_what_is_left_of_a_quota() {
+    let house = House::with(Config { account_bytes: 100, ..Config::default() }).await;
+    let mut owner = house.connect("creator-1").await;
+    let first = owner.create(house::clip()).await.unwrap().upload_id;
+    let second = owner.create(house::clip()).await.unwrap().upload_id;
+    let (sender, writing) = owner.begin_writing(&first, &[1; 60]).await;
+    owner.until_offset(&first, 60).await;
+    let refused = owner.write(&second, 0, &[2; 60]).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "storage_quota_used_up"));
+
+    // What was held ahead is given back.
+    drop(sender);
+    writing.await.unwrap().unwrap();
+    assert_eq!(house.number("SELECT held_bytes FROM accounts").await, 60);
+    owner.write(&second, 0, &[2; 40]).await.unwrap();
+    assert_eq!(house.number("SELECT held_bytes FROM accounts").await, 100);
+    owner.cancel(&first).await.unwrap();
+    owner.write(&second, 40, &[2; 60]).await.unwrap();
+    assert_eq!(house.number("SELECT held_bytes FROM accounts").await, 100);
+}
+
+async fn an_upload_does_not_expire_while_it_is_written() {
+    let house = House::with(Config { expire_after_ms: 4_000, ..Config::default() }).await;
+    let mut owner = house.connect("creator-1").await;
+    let id = owner.create(house::clip()).await.unwrap().upload_id;
+    let (sender, writing) = owner.begin_writing(&id, b"first").await;
+    owner.until_offset(&id, 5).await;
+    let before = house.number("SELECT expires_ms FROM uploads").await;
+    let renewed = eventually("its time begins anew while the client sends", BOUND, || async {
+        Ok((house.number("SELECT expires_ms FROM uploads").await > before).then_some(()))
+    });
+    renewed.await.unwrap();
+    drop(sender);
+    writing.await.unwrap().unwrap();
+}
+
+async fn what_a_killed_writer_left_of_an_ended_upload_is_looked_for_later() {
+    let house = House::new().await;
+    let mut owner = house.connect("creator-1").await;
+    let id = owner.create(house::clip()).await.unwrap().upload_id;
+    owner.write(&id, 0, b"bytes").await.unwrap();
+    owner.cancel(&id).await.unwrap();
+    assert_eq!(house.stored_files(), 0);
+    // As a writer on another replica that had not heard of it.
+    let key = BlobKey::new(format!("sources/{id}")).unwrap();
+    house.blobs.append(&key, 0, streamgate_store::bytes("late".into())).await.unwrap();
+    let mut worker = house.connect("service").await;
+    worker.sweep(0).await;
+    assert_eq!(house.stored_files(), 1, "its time has not come");
+    house.change("UPDATE uploads SET doomed = 3").await;
+    worker.sweep(0).await;
+    assert_eq!((house.stored_files(), house.number("SELECT doomed FROM uploads").await), (0, 0));
+}
+
+async fn bytes_are_thrown_away_after_their_upload_was_ended() {
+    let (house, store) = House::meddled(Config::default()).await;
+    let mut owner = house.connect("creator-1").await;
+    let id = owner.create(house::clip()).await.unwrap().upload_id;
+    owner.write(&id, 0, b"bytes").await.unwrap();
+    let (sender, mut ended) = tokio::sync::mpsc::unbounded_channel();
+    let db = house.db.clone();
+    store.before(move |call, _| {
+        let (sender, db) = (sender.clone(), db.clone());
+        Box::pin(async move {
+            if call == "discard" {
+                let state: String = sqlx::query_scalar("SELECT state FROM uploads").fetch_one(db.pool()).await.unwrap();
+                sender.send(state).unwrap();
+            }
+            Ok(())
+        })
+    });
+    owner.cancel(&id).await.unwrap();
+    assert_eq!(ended.recv().await.unwrap(), "cancelled");
+}
+
+async fn a_file_that_can_t_be_read_keeps_no_other_from_being_verified() {
+    let (house, store) = House::meddled(Config::default()).await;
+    let mut owner = house.connect("creator-1").await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let id = owner.create(house::clip()).await.unwrap().upload_id;
+        owner.write(&id, 0, b"bytes").await.unwrap();
+        owner.complete(&id).await.unwrap();
+        ids.push(id);
+    }
+    ids.sort();
+    let (damaged, refused) = (format!("sources/{}", ids[1]), format!("sources/{}", ids[3]));
+    store.before(move |call, key| {
+        let failed = match key.as_str() {
+            key if call == "read" && key == damaged => {
+                Err(Error::Io { doing: "read a blob".into(), source: io::Error::other("a bad sector") })
+            }
+            key if call == "read" && key == refused => Err(Error::Unavailable(None)),
+            _ => Ok(()),
+        };
+        Box::pin(async move { failed })
+    });
+    let mut worker = house.connect("service").await;
+    let (mut checked, mut page_token, mut calls) = (0, String::new(), 0);
+    loop {
+        let page = worker.client.verify_objects(VerifyObjectsRequest { limit: 2, page_token }).await.unwrap().into_inner();
+        assert!(page.corrupt_upload_ids.is_empty(), "nobody knows what is in it");
+        checked += page.checked;
+        calls += 1;
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+        assert!(calls < 10, "it stays at one file");
+    }
+    assert_eq!(checked, 3);
+
+    store.before(|_, _| Box::pin(async { Err(Error::Unavailable(None)) }));
+    let away = worker.client.verify_objects(VerifyObjectsRequest::default()).await.unwrap_err();
+    assert_eq!(away.code(), Code::Unavailable);
+}
+
+async fn a_missing_chunk_is_no_missing_upload() {
+    let (house, store) = House::meddled(Config::default()).await;
+    let mut owner = house.connect("creator-1").await;
+    let id = owner.create(house::clip()).await.unwrap().upload_id;
+    let (place, data) = (Some(Place::Index(0)), b"chunk");
+    let chunk = UploadChunkRequest { upload_id: id.clone(), place, data: data.to_vec().into(), sha256: sha256(data) };
+    owner.client.upload_chunk(chunk).await.unwrap();
+    store.before(|call, key| {
+        let gone = if call == "read" { Err(Error::NotFound(key.clone())) } else { Ok(()) };
+        Box::pin(async move { gone })
+    });
+    let failed = owner.complete(&id).await.unwrap_err();
+    assert_eq!((failed.code(), failed.message()), (Code::Internal, "internal error"));
+}
+
+async fn a_column_that_a_newer_release_adds_breaks_no_call_of_this_one() {
+    let house = House::new().await;
+    let mut owner = house.connect("creator-1").await;
+    let id = owner.create(house::clip()).await.unwrap().upload_id;
+    owner.write(&id, 0, b"bytes").await.unwrap();
+    // Often enough for each connection to know the statements.
+    for _ in 0..20 {
+        owner.get(&id).await.unwrap();
+        owner.list(0, "").await.unwrap();
+    }
+    house.change("ALTER TABLE uploads ADD COLUMN of_a_newer_release INTEGER NOT NULL DEFAULT 7").await;
+    for _ in 0..20 {
+        owner.get(&id).await.unwrap();
+        owner.list(0, "").await.unwrap();
+    }
+    owner.complete(&id).await.unwrap();
+}
+
+streamgate_testkit::on_both_engines! {
+    house:
+    creations_that_fail_do_not_lock_an_account,
+    a_creation_that_is_repeated_goes_on_though_its_time_was_over,
+    uploads_at_once_do_not_each_take_what_is_left_of_a_quota,
+    an_upload_does_not_expire_while_it_is_written,
+    what_a_killed_writer_left_of_an_ended_upload_is_looked_for_later,
+    bytes_are_thrown_away_after_their_upload_was_ended,
+    a_file_that_can_t_be_read_keeps_no_other_from_being_verified,
+    a_missing_chunk_is_no_missing_upload,
+    a_column_that_a_newer_release_adds_breaks_no_call_of_this_one,
+}
