@@ -58,7 +58,8 @@ Examples:
   streamgate upload talk.mp4 --gate '{\"erc721\":{\"chain\":\"eip155:1\",\"contract\":\"0x…\"}}'
   streamgate upload talk.mp4 --gate gate.json
 
-Where it stopped is kept in talk.mp4.upload.json until the upload is complete.";
+Where it stopped is kept in talk.mp4.upload.json until the upload is complete. An upload that goes on
+keeps its title and its gate, unless they are given again: then the new ones count.";
 
 const PLAY_HELP: &str = "\
 Example:

@@ -44,7 +44,10 @@ pub(crate) async fn run(arguments: Upload) -> Result<(), CliError> {
     let api = Api::new(&arguments.server)?;
     let source = Source::open(&arguments.file).await?;
     let (state, offset) = match found_earlier(&api, &source).await? {
-        Some(found) => found,
+        Some((state, offset)) => {
+            change_title(&api, &state.content_id, &arguments).await?;
+            (state, offset)
+        }
         None => (begin(&api, &source, &arguments).await?, 0),
     };
     send(&api, &source, &state, offset).await?;
@@ -105,6 +108,19 @@ async fn found_earlier(api: &Api, source: &Source) -> Result<Option<(Resume, u64
         Err(CliError::Failed(_)) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The title and the gate that are given now count, whatever the upload was begun with. They are set before another byte is
+/// sent, and so before anybody may watch.
+async fn change_title(api: &Api, content_id: &str, arguments: &Upload) -> Result<(), CliError> {
+    let path = format!("/api/v1/contents/{content_id}");
+    if let Some(gate) = &arguments.gate {
+        api.json(Method::PUT, &format!("{path}/gate"), Some(&gate_argument(gate)?)).await?;
+    }
+    if let Some(title) = &arguments.title {
+        api.json(Method::PATCH, &path, Some(&json!({"title": title}))).await?;
+    }
+    Ok(())
 }
 
 async fn begin(api: &Api, source: &Source, arguments: &Upload) -> Result<Resume, CliError> {
