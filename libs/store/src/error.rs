@@ -2,7 +2,7 @@
 
 use std::io;
 
-use sqlx::{error::DatabaseError, sqlite::SqliteError};
+use sqlx::{error::DatabaseError, migrate::MigrateError, sqlite::SqliteError};
 use streamgate_core::{ErrorKind, Failure};
 
 use crate::key::{BadKey, BlobKey};
@@ -74,7 +74,7 @@ pub enum Error {
     Database(#[source] sqlx::Error),
     /// The schema could not be brought up to date.
     #[error("bring the database schema up to date")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[source] MigrateError),
 }
 
 impl Error {
@@ -140,6 +140,18 @@ impl Error {
     }
 }
 
+impl From<MigrateError> for Error {
+    /// A step that another replica is at, or that waits for a table in use, can be taken later.
+    fn from(error: MigrateError) -> Self {
+        match &error {
+            MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) if passes(source) => {
+                Self::unavailable(error)
+            }
+            _ => Self::Migrate(error),
+        }
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         match &error {
@@ -170,6 +182,14 @@ enum Meaning {
     Damaged,
     BadText,
     Other,
+}
+
+fn passes(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(said) => matches!(meaning(said.as_ref()), Meaning::Passing),
+        sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => true,
+        _ => false,
+    }
 }
 
 fn meaning(error: &dyn DatabaseError) -> Meaning {

@@ -239,6 +239,19 @@ async fn limits_of_the_server_side_are_set_and_said_as_unavailable() {
 }
 
 #[tokio::test]
+async fn a_step_that_waits_for_others_is_taken_later() {
+    let server = Postgres::start().await.unwrap();
+    let place = Place::Server(PostgresServer::parse(&server.url()).unwrap());
+    let db = place.open("waits").await;
+    let mut tx = db.begin().await.unwrap();
+    sqlx::query("LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE").execute(&mut *tx).await.unwrap();
+    let opened = place.try_open("waits", &STEPS).await.unwrap_err();
+    assert_eq!(opened.kind(), ErrorKind::Unavailable, "{opened:?}");
+    tx.rollback().await.unwrap();
+    place.open("waits").await;
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_refused_and_never_shown() {
     let server = Postgres::start().await.unwrap();
     let wrong = PostgresServer::parse(&server.url().replace("only-for-tests", "wrong-secret")).unwrap();

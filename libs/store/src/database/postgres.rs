@@ -21,11 +21,12 @@ const IDLE: Duration = Duration::from_secs(300);
 const CONNECT: Duration = Duration::from_secs(5);
 /// Longest statement: no call of ours takes longer, so something is wrong with one that does.
 const STATEMENT_MS: u32 = 10_000;
-/// Longest wait for a lock, below the longest statement, so that the error says which it was.
+/// Longest wait for a lock, below the longest statement, so that the error says which it was. Also of a migration: who
+/// waits for a table keeps everybody behind it out. It is tried again, as is one that another replica is at.
 const LOCK_MS: u32 = 8_000;
 /// Longest pause inside a transaction: a process that hangs must not keep its locks.
 const IDLE_IN_TRANSACTION_MS: u32 = 30_000;
-/// Bringing a large schema up to date may take long, and waits for other replicas that do it.
+/// Bringing a large schema up to date may take long.
 const MIGRATION_MS: u32 = 600_000;
 /// First half of the keys of our advisory locks: "sg" as a number, so that others' locks are others'.
 const LOCK_CLASS: i32 = 0x7367;

@@ -3,12 +3,13 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     ops::RangeInclusive,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use futures::future;
+use futures::{FutureExt as _, future};
 use prost::Message as _;
 use streamgate_client::context::caused_by;
 use streamgate_core::{ErrorKind, Failure, error::chain, time::now_ms};
@@ -174,7 +175,7 @@ impl<Q: Queue> Worker<Q> {
         let (mut subjects, mut outcomes) = (Vec::new(), Vec::new());
         let mut next = Some(first);
         while let Some(done) = next {
-            // A handler that panics has handled nothing; the queue is begun anew.
+            // What panics here is the queue itself; it is begun anew.
             let (subject, of_subject) = done.map_err(|error| Error::Unavailable(Some(Box::new(error))))??;
             subjects.push(subject);
             outcomes.extend(of_subject);
@@ -265,12 +266,14 @@ impl<Q: Queue> Worker<Q> {
         let id = event.id.clone();
         let (cause, name) = (event.trace_parent.clone(), event.r#type.clone());
         let delivery = caused_by(&cause, &id, &name, self.queue.deliver(event, waiting.again));
-        let failure = match timeout(DEADLINE, delivery).await {
-            Ok(Ok(receipt)) => {
+        // A panic is a fault like others: the event is given up in the end, and the queue goes on.
+        let failure = match timeout(DEADLINE, AssertUnwindSafe(delivery).catch_unwind()).await {
+            Ok(Ok(Ok(receipt))) => {
                 self.metrics.delivered(self.queue.consumer());
                 return Outcome::Done(receipt);
             }
-            Ok(Err(failure)) => failure,
+            Ok(Ok(Err(failure))) => failure,
+            Ok(Err(_)) => Failure::new(ErrorKind::Internal, "internal", "the consumer panicked"),
             Err(_) => Failure::new(ErrorKind::DeadlineExceeded, "deadline_exceeded", "the consumer did not answer in time"),
         };
         self.metrics.failed(self.queue.consumer());
