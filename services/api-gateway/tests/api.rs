@@ -242,7 +242,8 @@ async fn a_segment_is_sent_whole_in_part_and_not_at_all() {
     let read = async |headers: &[(&str, &str)]| edge.call("GET", "/play/pbk_1/v720/00001.m4s?token=t", headers, "").await;
     let whole = read(&[]).await;
     assert_eq!((whole.status, &whole.body[..]), (200, SEGMENT));
-    assert_eq!(whole.header("cache-control"), "private, max-age=31536000, immutable");
+    assert_eq!(whole.header("cache-control"), "private, max-age=600, immutable");
+    assert!(whole.headers.get_all("vary").iter().any(|names| names == "authorization, cookie"), "{:?}", whole.headers);
     assert_eq!((whole.header("etag"), whole.header("content-length")), ("\"t1\"", "10"));
     let some = read(&[("range", "bytes=2-5")]).await;
     assert_eq!((some.status, &some.body[..], some.header("content-range")), (206, &b"2345"[..], "bytes 2-5/10"));

@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, header};
-use streamgate_core::time::{from_timestamp, now_ms};
+use streamgate_core::time::{UnixMillis, from_timestamp, now_ms};
 use streamgate_proto::streamgate::streaming::v1::AssetHeader;
 
 use crate::{
@@ -48,6 +48,12 @@ impl Credential {
         }
         Ok(Self { token: cookie(headers)?, ..Self::default() })
     }
+
+    /// When the token says that it ends, and its session with it. Nobody has checked it here.
+    #[must_use]
+    pub fn ends_ms(&self) -> Option<UnixMillis> {
+        part(&self.token, 1)?["exp"].as_i64()?.checked_mul(1000)
+    }
 }
 
 fn checked(token: &str) -> Result<String> {
@@ -63,10 +69,17 @@ fn cookie(headers: &HeaderMap) -> Result<String> {
 
 /// Looks at the token's own word for what it is; whether it is true, the streaming service finds out.
 fn is_playback_token(token: &str) -> bool {
-    let Some((head, _)) = token.split_once('.') else { return false };
-    let Ok(head) = URL_SAFE_NO_PAD.decode(head) else { return false };
-    let Ok(head) = serde_json::from_slice::<serde_json::Value>(&head) else { return false };
-    head["typ"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case(PLAYBACK_TYPE))
+    let head = part(token, 0);
+    head.is_some_and(|head| head["typ"].as_str().is_some_and(|kind| kind.eq_ignore_ascii_case(PLAYBACK_TYPE)))
+}
+
+/// One part of a token as JSON: 0 is its head, 1 its claims.
+fn part(token: &str, place: usize) -> Option<serde_json::Value> {
+    let mut parts = token.split('.');
+    let part = parts.nth(place)?;
+    // What has no part after it is no token.
+    parts.next()?;
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
 }
 
 /// Cookies for a session that was opened just now: one for each path that playback uses, since a
@@ -133,6 +146,19 @@ mod tests {
         for query in ["token=a%0d%0ab".to_owned(), format!("token={}", "a".repeat(TOKEN_BYTES + 1))] {
             assert!(Credential::of(&HeaderMap::new(), Some(&query), true).is_err());
         }
+    }
+
+    #[test]
+    fn a_token_tells_when_it_ends() {
+        let ends = |claims: &str| {
+            let claims = URL_SAFE_NO_PAD.encode(claims);
+            Credential { token: format!("e30.{claims}.c2ln"), ..Credential::default() }.ends_ms()
+        };
+        assert_eq!(ends(r#"{"exp":1700000000}"#), Some(1_700_000_000_000));
+        for none in ["{}", r#"{"exp":"soon"}"#, r#"{"exp":9223372036854775807}"#, "{"] {
+            assert_eq!(ends(none), None, "{none}");
+        }
+        assert_eq!(Credential { token: "t".into(), ..Credential::default() }.ends_ms(), None);
     }
 
     #[test]

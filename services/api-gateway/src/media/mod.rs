@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::{body::Body, extract::Request, response::Response};
 use futures::stream;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use streamgate_core::{ErrorKind, ServiceName};
+use streamgate_core::{ErrorKind, ServiceName, time::now_ms};
 use streamgate_proto::streamgate::streaming::v1::{
     AssetHeader, Choice, ReadAssetRequest, ReadAssetResponse, read_asset_response::Part,
     streaming_service_client::StreamingServiceClient,
@@ -25,8 +25,12 @@ use crate::{
     metrics::EdgeMetrics,
 };
 
-/// Segments never change, so a viewer's own cache may keep them. No shared cache may: they are gated.
-const KEEP: &str = "private, max-age=31536000, immutable";
+/// Longest time that a viewer's own cache may give out a segment for without a question: a session lasts no longer.
+const MOST_KEEP_SECONDS: i64 = 12 * 3600;
+/// The same where no token tells how long the session lasts: as long as an access token.
+const KEEP_SECONDS: i64 = 600;
+/// What a cache must compare before it gives an answer again: who is signed in, and under which session.
+const VARY: &str = "authorization, cookie";
 /// Playlists grow and carry tokens, and posters are replaced: they are asked for again each time.
 const ASK_AGAIN: &str = "private, no-cache";
 
@@ -60,7 +64,8 @@ impl Media {
         let choice = target::choice(parts.uri.query())?;
         let context = CallContext::of(&parts.headers);
         let call = Call { media: self, target: &target, credential: &credential, choice, context };
-        let range = self.range(&call, &parts.headers).await?;
+        // RFC 9110 14.2: a range is for GET alone.
+        let range = if parts.method == Method::GET { self.range(&call, &parts.headers).await? } else { None };
         let wanted = ReadAssetRequest {
             range,
             if_none_match: range::entity_tags(&parts.headers),
@@ -72,7 +77,7 @@ impl Media {
             other => other?,
         };
         let body = if parts.method == Method::HEAD || header.not_modified { Body::empty() } else { self.body(chunks) };
-        self.response(&target, &header, body)
+        self.response(&target, &credential, &header, body)
     }
 
     /// The span that is wanted, unless `If-Range` names another version.
@@ -88,12 +93,14 @@ impl Media {
         }
     }
 
-    fn response(&self, target: &Target, asset: &AssetHeader, body: Body) -> Result<Response> {
+    fn response(&self, target: &Target, credential: &Credential, asset: &AssetHeader, body: Body) -> Result<Response> {
         let mut response = Response::new(body);
         let headers = response.headers_mut();
         let bad = |_| Error::Contract("a header of the streaming service is no header".into());
         headers.insert(header::ETAG, HeaderValue::from_str(&asset.etag).map_err(bad)?);
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(if asset.immutable { KEEP } else { ASK_AGAIN }));
+        let caching = if asset.immutable { keep(credential) } else { ASK_AGAIN.to_owned() };
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_str(&caching).map_err(bad)?);
+        headers.append(header::VARY, HeaderValue::from_static(VARY));
         // A title that was named by its own id has its playlist carry the token alone.
         if !target.playback_id.is_empty() {
             for cookie in credential::cookies(&target.playback_id, asset, self.secure_cookies) {
@@ -134,6 +141,13 @@ impl Media {
             }
         }))
     }
+}
+
+/// Segments never change, so a viewer's own cache may keep them: for as long as the session that they were read under, so that
+/// it ends with that. No shared cache may: they are gated.
+fn keep(credential: &Credential) -> String {
+    let left = credential.ends_ms().map_or(KEEP_SECONDS, |end| end.saturating_sub(now_ms()) / 1000);
+    format!("private, max-age={}, immutable", left.clamp(0, MOST_KEEP_SECONDS))
 }
 
 /// The reads of one request.
@@ -178,5 +192,29 @@ impl Call<'_> {
             Ok((header, _)) => Error::OutsideAsset { size_bytes: header.size_bytes },
             Err(error) => error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+    use super::*;
+
+    #[test]
+    fn a_segment_is_kept_until_its_session_ends_and_no_longer() {
+        let kept = |token: String| {
+            let text = keep(&Credential { token, ..Credential::default() });
+            let seconds = text.strip_prefix("private, max-age=").and_then(|rest| rest.strip_suffix(", immutable"));
+            seconds.and_then(|seconds| seconds.parse::<i64>().ok())
+        };
+        let in_seconds = |left: i64| {
+            let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{}}}"#, now_ms() / 1000 + left));
+            kept(format!("e30.{claims}.c2ln"))
+        };
+        assert!(in_seconds(3600).is_some_and(|kept| (3000..=3600).contains(&kept)));
+        assert_eq!(in_seconds(-5), Some(0));
+        assert_eq!(in_seconds(365 * 86_400), Some(MOST_KEEP_SECONDS));
+        assert_eq!(kept(String::new()), Some(KEEP_SECONDS), "read under an identity");
     }
 }
