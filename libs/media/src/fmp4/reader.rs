@@ -162,6 +162,13 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_claims_only_the_brands_that_it_keeps() {
+        let made = media_segment(1, 0, &[sample(0, true, b"idr")]);
+        assert_eq!(&made[..24], b"\x00\x00\x00\x18stypmsdh\x00\x00\x00\x00msdhcmfs");
+        assert!(!made.windows(4).any(|name| name == b"sidx"), "a segment with an index is an indexed one, of the brand msix");
+    }
+
+    #[test]
     fn a_video_init_is_upright_and_takes_back_the_reordering() {
         let init = video_init(&VideoTrack {
             timescale: 30_000,

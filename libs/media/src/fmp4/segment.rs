@@ -29,7 +29,8 @@ pub fn media_segment<B: AsRef<[u8]>>(sequence: u32, start: u64, samples: &[Sampl
     w.boxed(b"styp", |w| {
         w.bytes(b"msdh");
         w.u32(0);
-        w.bytes(b"msdhmsixcmfs");
+        // Not `msix`: that promises an index in the segment.
+        w.bytes(b"msdhcmfs");
     });
     let moof = w.position();
     let mut data_offset = 0;
