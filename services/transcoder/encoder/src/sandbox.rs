@@ -1,20 +1,19 @@
 //! Gives up everything that decoding does not need, before the first byte of media is read.
 //!
 //! Three layers: resource limits; Landlock, so that only the source, the output folder and
-//! the system's libraries can be opened; and seccomp, so that there is no network, no other
-//! program and no way to reach other processes. It must run while there is one thread: the
+//! the system's libraries can be opened; and seccomp ([`calls`]), so that there is no network, no
+//! other program and no way to reach other processes. It must run while there is one thread: the
 //! threads that follow inherit it.
 
-use std::{collections::BTreeMap, path::Path};
+mod calls;
+
+use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
     make_bitflags, path_beneath_rules,
 };
 use rustix::process::{Resource, Rlimit, Signal};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-};
 use streamgate_media::encoder_protocol::Limits;
 
 /// Files an encoder holds open at once, at the most.
@@ -59,7 +58,7 @@ pub fn enter(input: &Path, output: &Path, registry: Option<&Path>, limits: &Limi
     limit_resources(limits)?;
     rustix::thread::set_no_new_privs(true)?;
     restrict_files(input, output, registry)?;
-    restrict_calls()
+    calls::restrict()
 }
 
 /// Ends the whole group when the parent ends. Failing here is harmless: the parent also kills it.
@@ -99,93 +98,4 @@ fn restrict_files(input: &Path, output: &Path, registry: Option<&Path>) -> Resul
         return Err(Error::NoLandlock);
     }
     Ok(())
-}
-
-/// Calls that no decoder needs: the network, other programs, other processes, the system.
-/// `socketpair` stays: GStreamer wakes its threads through one, and it leads nowhere.
-const FORBIDDEN: &[i64] = &[
-    libc::SYS_socket,
-    libc::SYS_connect,
-    libc::SYS_bind,
-    libc::SYS_listen,
-    libc::SYS_accept,
-    libc::SYS_accept4,
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_kill,
-    libc::SYS_tkill,
-    libc::SYS_pidfd_open,
-    libc::SYS_pidfd_send_signal,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_mount,
-    libc::SYS_umount2,
-    libc::SYS_pivot_root,
-    libc::SYS_chroot,
-    libc::SYS_move_mount,
-    libc::SYS_open_tree,
-    libc::SYS_fsopen,
-    libc::SYS_fsmount,
-    libc::SYS_mount_setattr,
-    libc::SYS_setns,
-    libc::SYS_unshare,
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-    libc::SYS_init_module,
-    libc::SYS_finit_module,
-    libc::SYS_delete_module,
-    libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
-    libc::SYS_reboot,
-    libc::SYS_swapon,
-    libc::SYS_swapoff,
-    libc::SYS_acct,
-    libc::SYS_quotactl,
-    libc::SYS_settimeofday,
-    libc::SYS_clock_settime,
-    libc::SYS_sethostname,
-    libc::SYS_setdomainname,
-    libc::SYS_mknodat,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_name_to_handle_at,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_fork,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_vfork,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_mknod,
-];
-
-fn restrict_calls() -> Result<(), Error> {
-    let mut refused: BTreeMap<i64, Vec<SeccompRule>> = FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
-    refused.insert(libc::SYS_clone, vec![new_process().map_err(|e| Error::Calls(e.to_string()))?]);
-    apply(refused, libc::EPERM)?;
-    // The arguments of clone3 lie in memory, where a filter can't see them. Told that it
-    // does not exist, libc makes threads with clone.
-    apply(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
-}
-
-/// A clone that makes a process and not a thread.
-fn new_process() -> Result<SeccompRule, seccompiler::BackendError> {
-    let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
-    let flags = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread), 0)?;
-    SeccompRule::new(vec![flags])
-}
-
-fn apply(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<(), Error> {
-    let said = |error: seccompiler::BackendError| Error::Calls(error.to_string());
-    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(said)?;
-    let filter =
-        SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno.unsigned_abs()), arch).map_err(said)?;
-    let program = BpfProgram::try_from(filter).map_err(said)?;
-    seccompiler::apply_filter(&program).map_err(|error| Error::Calls(error.to_string()))
 }

@@ -10,6 +10,10 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
+use rustix::{
+    process::{Pid, Resource, getppid, getpriority_process, getrlimit, prlimit, setpriority_process},
+    thread::{sched_getaffinity, sched_setaffinity},
+};
 use streamgate_media::encoder_protocol::{EncodeSpec, Limits};
 
 use crate::{Places, output::Output, pipeline, poster, refusal::Refusal, sandbox};
@@ -112,12 +116,20 @@ pub fn confine(places: &Places) -> ExitCode {
         ("connect", std::net::TcpStream::connect("127.0.0.1:9").is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)),
         ("unix_socket", std::os::unix::net::UnixListener::bind(places.output.join("confine.sock")).is_ok()),
         ("run_program", Command::new("/usr/bin/true").status().is_ok()),
+        ("limit_parent", changes_parent(|parent| prlimit(Some(parent), Resource::Nproc, getrlimit(Resource::Nproc)))),
+        ("bind_parent", changes_parent(|parent| sched_setaffinity(Some(parent), &sched_getaffinity(None)?))),
+        ("slow_parent", changes_parent(|parent| setpriority_process(Some(parent), getpriority_process(None)?))),
         ("start_thread", std::thread::Builder::new().spawn(|| {}).is_ok_and(|thread| thread.join().is_ok())),
     ];
     let _ = fs::remove_file(places.output.join("confine.tmp"));
     let reached: std::collections::BTreeMap<_, _> = tried.into_iter().collect();
     println!("{}", serde_json::json!(reached));
     ExitCode::SUCCESS
+}
+
+/// Whether the parent can be changed; tried with what this process has from it, so that nothing becomes different.
+fn changes_parent<T>(change: impl FnOnce(Pid) -> rustix::io::Result<T>) -> bool {
+    getppid().is_some_and(|parent| change(parent).is_ok())
 }
 
 fn beside(path: &Path) -> Option<PathBuf> {

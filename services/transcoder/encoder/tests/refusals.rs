@@ -116,7 +116,7 @@ fn a_child_reaches_its_source_and_its_folder_and_nothing_else() {
     let reached: BTreeMap<String, bool> = serde_json::from_slice(&ran.stdout).unwrap();
     let allowed: Vec<&str> = reached.iter().filter(|(_, reached)| **reached).map(|(name, _)| name.as_str()).collect();
     assert_eq!(allowed, ["read_source", "start_thread", "write_output"]);
-    assert_eq!(reached.len(), 12);
+    assert_eq!(reached.len(), 15);
 }
 
 #[test]
