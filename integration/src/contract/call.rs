@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ReflectMessage as _, SerializeOptions, Value};
 use reqwest::{Method, header::HeaderMap};
 use serde_json::Value as Json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{Answer, Input, Rpc};
 
 /// Longer than any honest answer takes.
-const CALL_BOUND: Duration = Duration::from_secs(20);
-/// A stream that says nothing for so long has let the caller in.
+const CALL_BOUND: Duration = Duration::from_secs(60);
+/// How long a stream that has let the caller in is listened to.
 const STREAM_BOUND: Duration = Duration::from_millis(300);
 /// More than any message may be.
 const OVERSIZE_BYTES: usize = 5 * 1024 * 1024;
@@ -97,13 +97,24 @@ impl Doors {
             return Ok(Answer::of_grpc(code, &words, Bytes::new()));
         }
         let status = answer.status();
-        let whole = http::Response::<reqwest::Body>::from(answer).into_body().collect();
-        let bound = if rpc.method.is_server_streaming() { STREAM_BOUND } else { CALL_BOUND };
-        let Ok(whole) = timeout(bound, whole).await else { return Ok(Answer::of_grpc(0, "goes on", Bytes::new())) };
-        let whole = whole.with_context(|| rpc.path.to_owned())?;
-        match whole.trailers().and_then(said) {
-            Some((code, words)) => Ok(Answer::of_grpc(code, &words, whole.to_bytes())),
-            None => Ok(Answer::of_http(status.as_u16().max(400), whole.to_bytes())),
+        let mut body = http::Response::<reqwest::Body>::from(answer).into_body();
+        let is_stream = rpc.method.is_server_streaming();
+        let (mut whole, mut end) = (BytesMut::new(), Instant::now() + CALL_BOUND);
+        loop {
+            let frame = match timeout_at(end, body.frame()).await {
+                Ok(Some(frame)) => frame.with_context(|| rpc.path.to_owned())?,
+                Ok(None) => return Ok(Answer::of_http(status.as_u16().max(400), whole.freeze())),
+                Err(_) if is_stream && !whole.is_empty() => return Ok(Answer::of_grpc(0, "goes on", Bytes::new())),
+                Err(_) => bail!("{} neither answers nor refuses", rpc.path),
+            };
+            if let Some((code, words)) = frame.trailers_ref().and_then(said) {
+                return Ok(Answer::of_grpc(code, &words, whole.freeze()));
+            }
+            // Every stream says something at once. Whoever hears that was let in: no time decides it.
+            if is_stream && whole.is_empty() {
+                end = Instant::now() + STREAM_BOUND;
+            }
+            whole.extend_from_slice(frame.data_ref().map_or(&[], |bytes| bytes.as_ref()));
         }
     }
 
