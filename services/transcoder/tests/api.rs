@@ -106,6 +106,22 @@ async fn an_encoder_that_names_files_outside_its_folder_gets_nothing_published()
     assert!(rig.presentation(&content, 0).await.unwrap().video.is_empty());
 }
 
+async fn an_encoder_that_names_files_outside_its_folder_gets_nothing_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let precious = folder.path().join("precious");
+    std::fs::write(&precious, "kept").unwrap();
+    // What is published already is not taken again, but removed. No segment has the number 0.
+    for number in [0, 1] {
+        let named = precious.display();
+        let part = format!("probed v360\nrendition v360\nsegment v360 1\nsteal v360 {named} {number}\n");
+        let rig = Rig::start(&part).await;
+        let content = rig.upload("owner").await;
+        let job = rig.until(&content, JobState::Failed).await;
+        assert_eq!(job.error_reason, "crashed");
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "kept");
+    }
+}
+
 async fn a_worker_that_stops_gives_its_job_back_and_another_goes_on() {
     let mut rig = Rig::start("attempt 1\nprobed v360\nrendition v360\nsegment v360 1\nhang\nattempt 2\nexpect_resume 2\nprobed v360\nrendition v360\nsegment v360 2\ndone 4000\n").await;
     let content = rig.upload("owner").await;
@@ -228,6 +244,7 @@ streamgate_testkit::on_both_engines! {
     an_encoder_without_a_sign_of_life_is_killed,
     a_cancelled_job_ends_within_two_seconds_and_takes_its_child_along,
     an_encoder_that_names_files_outside_its_folder_gets_nothing_published,
+    an_encoder_that_names_files_outside_its_folder_gets_nothing_deleted,
     a_worker_that_stops_gives_its_job_back_and_another_goes_on,
     who_lost_the_lease_can_publish_nothing,
     jobs_are_run_in_order_and_a_waiting_one_knows_its_place,

@@ -183,8 +183,8 @@ impl Attempt<'_> {
 
     async fn add_segment(&self, rendition: String, number: u32, start: u64, duration: u64, file: &str) -> Result<(), Error> {
         let engine = &self.inner.engine;
-        if !files::is_rendition(&rendition) {
-            return Err(Error::Nonsense("a rendition without a name".to_owned()));
+        if !files::is_rendition(&rendition) || number == 0 {
+            return Err(Error::Nonsense("a segment without a rendition or a number".to_owned()));
         }
         // A track that was ahead when the attempt before ended: its segment is published, and stays.
         if number <= engine.last_segment(&self.claim.job.job_id, &rendition).await? {

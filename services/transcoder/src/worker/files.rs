@@ -1,7 +1,11 @@
 //! From the child's folder into the store. The child is not trusted: names are checked, and only
 //! plain files inside its folder are taken.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::Metadata,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -19,8 +23,9 @@ pub(super) fn is_rendition(name: &str) -> bool {
     (1..=6).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Reads a file that the child made, and nothing that only looks like one.
-pub(super) async fn take(folder: &Path, name: &str) -> Result<Bytes, Error> {
+/// Where a plain file that the child names lies. Whatever leads out of its folder is refused, before anything is opened,
+/// read or removed.
+async fn inside(folder: &Path, name: &str) -> Result<PathBuf, Error> {
     let parts: Vec<&str> = name.split('/').collect();
     let plain =
         |part: &&str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.');
@@ -28,22 +33,36 @@ pub(super) async fn take(folder: &Path, name: &str) -> Result<Bytes, Error> {
         return Err(Error::Nonsense(format!("a file called {name:?}")));
     }
     let path = folder.join(name);
-    if let (2, Some(parent)) = (parts.len(), path.parent()) {
-        let kind = tokio::fs::symlink_metadata(parent).await.map_err(Error::io("look at the encoder's folder"))?;
-        if !kind.is_dir() {
-            return Err(Error::Nonsense(format!("{name:?} does not lie in a folder")));
-        }
+    if let (2, Some(parent)) = (parts.len(), path.parent())
+        && !kind(parent).await?.is_dir()
+    {
+        return Err(Error::Nonsense(format!("{name:?} does not lie in a folder")));
     }
-    let kind = tokio::fs::symlink_metadata(&path).await.map_err(Error::io("look at the encoder's file"))?;
+    let kind = kind(&path).await?;
     if !kind.is_file() || kind.len() > MAX_FILE_BYTES {
         return Err(Error::Nonsense(format!("{name:?} is no file of a sane size")));
     }
+    Ok(path)
+}
+
+/// What lies there itself, and not what it may point at.
+async fn kind(path: &Path) -> Result<Metadata, Error> {
+    tokio::fs::symlink_metadata(path).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::Nonsense("a file that is not there".to_owned()),
+        _ => Error::io("look at the encoder's file")(error),
+    })
+}
+
+/// Reads a file that the child made, and nothing that only looks like one.
+pub(super) async fn take(folder: &Path, name: &str) -> Result<Bytes, Error> {
+    let path = inside(folder, name).await?;
     Ok(tokio::fs::read(&path).await.map_err(Error::io("read the encoder's file"))?.into())
 }
 
-/// Removes a file that was taken, so that the child may go on.
+/// Removes a file that was taken, or is not wanted, so that the child may go on.
 pub(super) async fn remove(folder: &Path, name: &str) -> Result<(), Error> {
-    tokio::fs::remove_file(folder.join(name)).await.map_err(Error::io("remove the encoder's file"))
+    let path = inside(folder, name).await?;
+    tokio::fs::remove_file(path).await.map_err(Error::io("remove the encoder's file"))
 }
 
 /// Stores `body` below the title's media and gives its path. A blob that a dead attempt left is
@@ -117,8 +136,26 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("v720/00002.m4s")).unwrap();
         std::os::unix::fs::symlink("/etc", folder.path().join("v480")).unwrap();
         assert_eq!(take(folder.path(), "v720/00001.m4s").await.unwrap(), Bytes::from_static(b"x"));
-        for bad in ["v720/00002.m4s", "v480/passwd", "../x", "/etc/passwd", "v720/../../x", "v720//x", "a/b/c"] {
+        for bad in ["v720/00002.m4s", "v480/passwd", "../x", "/etc/passwd", "v720/../../x", "v720//x", "a/b/c", "v720/00003.m4s"]
+        {
             assert!(matches!(take(folder.path(), bad).await, Err(Error::Nonsense(_))), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn only_plain_files_inside_the_folder_are_removed() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let precious = other.path().join("precious");
+        std::fs::write(&precious, b"x").unwrap();
+        std::fs::create_dir(folder.path().join("v720")).unwrap();
+        std::fs::write(folder.path().join("v720/00001.m4s"), b"x").unwrap();
+        std::os::unix::fs::symlink(other.path(), folder.path().join("v480")).unwrap();
+        let up = format!("../{}/precious", other.path().file_name().unwrap().to_str().unwrap());
+        for bad in [precious.to_str().unwrap(), up.as_str(), "v480/precious", "v720", "v720/00002.m4s"] {
+            assert!(matches!(remove(folder.path(), bad).await, Err(Error::Nonsense(_))), "{bad}");
+        }
+        assert!(precious.exists() && folder.path().join("v720/00001.m4s").exists());
+        remove(folder.path(), "v720/00001.m4s").await.unwrap();
+        assert!(!folder.path().join("v720/00001.m4s").exists());
     }
 }

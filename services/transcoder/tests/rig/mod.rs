@@ -41,7 +41,7 @@ from=$(sed 's/.*"resume_from":\([0-9]*\).*/\1/' <<<"$spec")
 echo $$ >"$here/pid"
 turn=$(($(cat "$here/turn" 2>/dev/null || echo 0) + 1)); echo $turn >"$here/turn"
 active=1
-while read -r step a b; do
+while read -r step a b c; do
   [ "$step" = attempt ] && { active=$([ "$a" = "$turn" ] && echo 1 || echo 0); continue; }
   [ "$active" = 1 ] || continue
   case $step in
@@ -53,7 +53,7 @@ while read -r step a b; do
     poster) echo first >"$out/poster.jpg"; echo '{"type":"poster","file":"poster.jpg","size_bytes":6}';;
     segment) file=$(printf '%s/%05d.m4s' "$a" "$b"); echo "segment $b" >"$out/$file"
       echo '{"type":"segment","rendition":"'"$a"'","number":'"$b"',"start":'$(((b-1)*2000))',"duration":2000,"file":"'"$file"'","size_bytes":10}';;
-    steal) echo '{"type":"segment","rendition":"'"$a"'","number":1,"start":0,"duration":2000,"file":"'"$b"'","size_bytes":10}';;
+    steal) echo '{"type":"segment","rendition":"'"$a"'","number":'"${c:-1}"',"start":0,"duration":2000,"file":"'"$b"'","size_bytes":10}';;
     expect_resume) [ "$from" = "$a" ] || { echo '{"type":"error","reason":"damaged","detail":"resumed from '"$from"'"}'; exit 2; };;
     error) echo '{"type":"error","reason":"'"$a"'","detail":"a sentence"}'; exit 2;;
     done) echo '{"type":"done","duration_ms":'"$a"',"partial":false}'; exit 0;;
