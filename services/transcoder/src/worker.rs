@@ -4,9 +4,11 @@ mod attempt;
 mod child;
 mod files;
 mod poster;
+mod scratch;
 mod verdict;
 
 use std::{
+    fs::File,
     mem,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -41,6 +43,7 @@ struct Inner {
     config: Config,
     /// Names this process in leases.
     owner: String,
+    /// The folder of this process.
     scratch: PathBuf,
     registry: PathBuf,
     readiness: Mutex<Result<PathBuf, String>>,
@@ -53,7 +56,7 @@ impl Worker {
     #[must_use]
     pub fn new(engine: Engine, config: Config, data_dir: &Path) -> Self {
         let owner = uuid::Uuid::new_v4().simple().to_string();
-        let (scratch, registry) = (data_dir.join("scratch"), data_dir.join("cache").join("gst-registry.bin"));
+        let (scratch, registry) = (data_dir.join("scratch").join(&owner), data_dir.join("cache").join("gst-registry.bin"));
         let readiness = Mutex::new(Err("the encoder is being checked".to_owned()));
         let posters = Semaphore::new(poster::AT_ONCE);
         Self(Arc::new(Inner { engine, config, owner, scratch, registry, readiness, posters }))
@@ -73,10 +76,7 @@ impl Worker {
     /// # Errors
     /// The database's, when this worker can't be forgotten.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
-        if self.readiness().is_err() {
-            // Before that nobody makes a poster: what lies there was left by a process that died.
-            let _ = tokio::fs::remove_dir_all(poster::scratch(&self.0)).await;
-        }
+        let _held = self.settle().await;
         let Some(encoder) = self.find_ready_encoder(&stop).await else { return Ok(()) };
         let mut running = JoinSet::new();
         let (mut reported, mut away): (Option<Instant>, bool) = (None, false);
@@ -101,6 +101,14 @@ impl Worker {
         }
         while running.join_next().await.is_some() {}
         self.0.engine.forget_workers(&self.0.owner).await
+    }
+
+    /// Holds the folder of this process, and removes those of dead ones.
+    async fn settle(&self) -> Option<File> {
+        let own = self.0.scratch.clone();
+        let settled = tokio::task::spawn_blocking(move || scratch::settle(&own)).await;
+        let settled = settled.map_err(std::io::Error::other).and_then(|settled| settled);
+        settled.inspect_err(|error| tracing::warn!(%error, "what was left of earlier jobs could not be removed")).ok()
     }
 
     /// Says that this worker is there, and takes as many jobs as it has room for.

@@ -8,7 +8,7 @@ mod rig;
 use std::time::Duration;
 
 use rig::{Rig, caller, operator};
-use streamgate_core::{ErrorKind, Failure};
+use streamgate_core::{ErrorKind, Failure, ids::ContentId};
 use streamgate_proto::streamgate::{
     events::v1::event::Payload,
     transcoder::v1::{
@@ -262,6 +262,22 @@ async fn a_job_that_ends_its_workers_is_given_up_and_the_next_goes_on() {
     assert_eq!(rig.events().await, ["transcoding.started", "transcoding.failed", "transcoding.started"]);
 }
 
+async fn an_attempt_that_lost_its_job_takes_nothing_of_the_next_one_along() {
+    let part = "attempt 1\nprobed v360\nrendition v360\nsegment v360 1\nhang\n\
+                attempt 2\nexpect_resume 2\nprobed v360\nrendition v360\nawait\nsegment v360 2\ndone 4000\n";
+    let rig = Rig::with_rare_heartbeats(part, 2).await;
+    let content = rig.upload("owner").await;
+    rig.until_segments(&content, 1).await;
+    let first = rig.child().unwrap();
+    // The same worker takes its own job once more, before it has heard that it lost it.
+    rig.until_taken_from(first).await;
+    // Whatever happens makes workers look at their leases.
+    rig.delete(ContentId::new().as_str()).await;
+    rig.until_gone(first).await;
+    rig.go_on();
+    assert_eq!(rig.until(&content, JobState::Succeeded).await.attempts, 2);
+}
+
 async fn a_job_whose_settings_cannot_be_read_ends_with_a_reason() {
     let mut rig = Rig::start(GOOD).await;
     rig.stop_worker().await;
@@ -314,6 +330,7 @@ streamgate_testkit::on_both_engines! {
     a_source_that_is_gone_ends_its_job_with_a_reason,
     a_job_that_was_to_be_stopped_as_its_worker_gave_it_back_ends_all_the_same,
     a_job_that_ends_its_workers_is_given_up_and_the_next_goes_on,
+    an_attempt_that_lost_its_job_takes_nothing_of_the_next_one_along,
     a_job_whose_settings_cannot_be_read_ends_with_a_reason,
     a_title_whose_media_cannot_be_deleted_holds_up_no_other,
     a_worker_outlives_trouble_with_its_rows,

@@ -36,11 +36,12 @@ struct Attempt<'a> {
 /// Runs the job until it is done, ends or is given back.
 pub(super) async fn run(inner: &Inner, claim: &Claim, encoder: &Path, stop: &CancellationToken) -> Result<(), Error> {
     let job = &claim.job;
-    let scratch = inner.scratch.join(&job.job_id);
+    let resume_from = resume_from(inner, claim).await?;
+    // Another attempt at the same job may not have heard yet that it has lost it.
+    let scratch = inner.scratch.join(format!("{}.{}", job.job_id, claim.fence()));
     let folder = scratch.join("out");
-    let _ = tokio::fs::remove_dir_all(&scratch).await;
     tokio::fs::create_dir_all(&folder).await.map_err(Error::io("make a scratch folder"))?;
-    let attempt = Attempt { inner, claim, folder, resume_from: resume_from(inner, claim).await? };
+    let attempt = Attempt { inner, claim, folder, resume_from };
     tracing::info!(job_id = job.job_id, attempt = job.attempts, resume_from = attempt.resume_from, "job begun");
     let verdict = attempt.encode(encoder, &scratch, stop).await;
     let _ = tokio::fs::remove_dir_all(&scratch).await;
@@ -103,10 +104,8 @@ impl Attempt<'_> {
         let pause = Duration::from_millis(self.inner.config.heartbeat_ms);
         let mut renewed = Instant::now();
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = engine.work.notified() => {}
-            }
+            // What is told while the rows are asked is not missed.
+            let told = engine.work.notified();
             match engine.heartbeat(self.claim, lease).await {
                 Ok(Beat::GoOn) => renewed = Instant::now(),
                 Ok(Beat::Cancel) => return Verdict::Cancelled,
@@ -117,6 +116,10 @@ impl Attempt<'_> {
                     return Verdict::Lost;
                 }
                 Err(error) => tracing::warn!(job_id = self.claim.job.job_id, %error, "a heartbeat failed"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = told => {}
             }
         }
     }

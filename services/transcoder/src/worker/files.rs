@@ -104,7 +104,7 @@ pub(super) async fn materialise(blobs: &dyn BlobStore, key: &BlobKey, scratch: &
     let mut file = tokio::fs::File::create(&path).await.map_err(Error::io("make a copy of the source"))?;
     let mut body = blobs.read(key, None).await?;
     let mut copied = 0;
-    while let Some(chunk) = body.try_next().await.map_err(Error::io("read the source"))? {
+    while let Some(chunk) = body.try_next().await.map_err(StoreError::reading)? {
         file.write_all(&chunk).await.map_err(Error::io("copy the source"))?;
         copied += chunk.len() as u64;
     }

@@ -57,6 +57,7 @@ while read -r step a b c; do
     expect_resume) [ "$from" = "$a" ] || { echo '{"type":"error","reason":"damaged","detail":"resumed from '"$from"'"}'; exit 2; };;
     error) echo '{"type":"error","reason":"'"$a"'","detail":"a sentence"}'; exit 2;;
     done) echo '{"type":"done","duration_ms":'"$a"',"partial":false}'; exit 0;;
+    await) until [ -e "$here/go" ]; do sleep 0.05; done;;
     crash) kill -9 $$;;
     hang) exec sleep 600;;
   esac
@@ -99,6 +100,15 @@ impl Rig {
         Self::play(part, 2).await
     }
 
+    /// The same, with a worker that renews its leases so rarely that no test waits for it.
+    pub async fn with_rare_heartbeats(part: &str, concurrency: u32) -> Self {
+        let mut rig = Self::start(part).await;
+        rig.stop_worker().await;
+        rig.config = Config { heartbeat_ms: 300_000, concurrency, ..rig.config };
+        rig.start_worker();
+        rig
+    }
+
     async fn play(part: &str, stall_seconds: u64) -> Self {
         let mut rig = Self::without_worker().await;
         let script = rig.folder.path().join("encoder");
@@ -122,7 +132,8 @@ impl Rig {
         let db = open(&folder.path().join("transcoder.db")).await;
         let outbox = Outbox::new(ServiceName::Transcoder);
         let blobs = open_blobs(&folder.path().join("blobs")).unwrap();
-        let config = Config { heartbeat_ms: 200, lease_ms: 2_000, ..Config::default() };
+        // No lease ends because the machine is busy.
+        let config = Config { heartbeat_ms: 200, lease_ms: 600_000, ..Config::default() };
         let engine = Engine::new(db.clone(), outbox, Arc::clone(&blobs), Metrics::default(), &config);
         let idle = Worker::new(engine.clone(), config.clone(), folder.path());
         Self { handler: Handler::new(engine.clone(), idle), engine, db, blobs, folder, config, worker: None }
@@ -268,7 +279,8 @@ impl Rig {
         assert!(wait(there).await, "{content} has no {count} segments");
     }
 
-    fn child(&self) -> Option<u32> {
+    /// The number of the child that was started last, while it lives.
+    pub fn child(&self) -> Option<u32> {
         let pid = std::fs::read_to_string(self.folder.path().join("pid")).ok()?;
         let pid: u32 = pid.trim().parse().ok()?;
         Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
@@ -276,6 +288,30 @@ impl Rig {
 
     pub async fn until_child(&self) {
         assert!(wait(async || self.child().is_some()).await, "no child was started");
+    }
+
+    /// Ends the lease of the first attempt until another one has begun.
+    pub async fn until_taken_from(&self, first: u32) {
+        let taken = async || {
+            self.change("UPDATE jobs SET lease_until_ms = 1 WHERE state = 'running' AND attempts = 1").await;
+            self.child().is_some_and(|child| child != first)
+        };
+        assert!(wait(taken).await, "nobody else began the job");
+    }
+
+    /// Waits until a child is gone, and so is the folder of its attempt: one attempt at the most has one.
+    pub async fn until_gone(&self, child: u32) {
+        let folders = || {
+            let owners = std::fs::read_dir(self.folder.path().join("scratch")).into_iter().flatten().flatten();
+            owners.filter_map(|owner| std::fs::read_dir(owner.path()).ok()).flatten().count()
+        };
+        let gone = async || !Path::new(&format!("/proc/{child}")).exists() && folders() <= 1;
+        assert!(wait(gone).await, "the child {child} or its folder is still there");
+    }
+
+    /// Lets the script go on behind `await`.
+    pub fn go_on(&self) {
+        std::fs::write(self.folder.path().join("go"), "").unwrap();
     }
 
     pub async fn until_no_child(&self) {
