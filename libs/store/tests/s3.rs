@@ -294,6 +294,38 @@ async fn a_seal_while_another_process_discards_does_not_confirm_what_is_gone() {
 }
 
 #[tokio::test]
+async fn of_two_processes_that_seal_at_once_one_gives_way_and_nothing_is_lost() {
+    let server = S3::start_conditional().await.unwrap();
+    let key = key("sealed-twice");
+    open_bucket(&bucket(&server)).unwrap().append(&key, 0, bytes(pattern(100))).await.unwrap();
+    // The first has written its open list and not yet the other one while the second, which has read the list before,
+    // tries to do the same.
+    let (reached, until_reached) = futures::channel::oneshot::channel::<()>();
+    let (go_on, until_told) = futures::channel::oneshot::channel::<()>();
+    let halfway = async move {
+        reached.send(()).unwrap();
+        until_told.await.unwrap();
+    };
+    let first = open_bucket(&detour(&server, "PUT /streamgate/lists/", Box::pin(halfway)).await).unwrap();
+    let (sealing, until_sealing) = futures::channel::oneshot::channel();
+    let overtake = {
+        let key = key.clone();
+        async move {
+            sealing.send(tokio::spawn(async move { first.seal(&key).await })).unwrap();
+            until_reached.await.unwrap();
+        }
+    };
+    let second = open_bucket(&detour(&server, "PUT /streamgate/open/", Box::pin(overtake)).await).unwrap();
+    let gave_way = second.seal(&key).await;
+    assert!(matches!(gave_way, Err(Error::Busy(_))), "{gave_way:?}");
+    go_on.send(()).unwrap();
+    let sealed = until_sealing.await.unwrap().await.unwrap().unwrap();
+    assert_eq!(sealed.size_bytes, 100);
+    assert_eq!(second.seal(&key).await.unwrap().size_bytes, 100);
+    assert_eq!(whole(&*second, &key).await, pattern(100));
+}
+
+#[tokio::test]
 async fn a_list_that_is_replaced_while_it_is_asked_for_is_asked_for_again() {
     let server = S3::start_conditional().await.unwrap();
     let writer = open_bucket(&bucket(&server)).unwrap();

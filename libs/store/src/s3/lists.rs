@@ -51,8 +51,9 @@ impl S3Blobs {
     pub(super) async fn write_list(&self, key: &BlobKey, generation: u64, pieces: &Pieces) -> Result<()> {
         let list = open_list(key, generation)?;
         let is_new = self.bucket.create(&list, pieces.encode().into()).await?;
-        // A retry finds the name taken by its own first try.
-        if !is_new && self.bucket.list_at(&list).await?.as_ref() != Some(pieces) {
+        // A retry finds the name taken by its own first try, told by the random name of its piece. Nothing tells two
+        // seals from one another: the second gives way, and finds a sealed list when it is tried again.
+        if !is_new && (pieces.sealed || self.bucket.list_at(&list).await?.as_ref() != Some(pieces)) {
             return Err(Error::Busy(key.clone()));
         }
         let there = self.generations(key).await?;
