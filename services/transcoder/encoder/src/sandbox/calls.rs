@@ -125,13 +125,13 @@ pub(super) fn restrict() -> Result<(), Error> {
 fn programs(own: u64) -> Result<Vec<BpfProgram>, BackendError> {
     let mut refused: BTreeMap<i64, Vec<SeccompRule>> = FORBIDDEN.iter().map(|call| (*call, Vec::new())).collect();
     refused.insert(libc::SYS_clone, vec![new_process()?]);
-    refused.insert(libc::SYS_tgkill, vec![rule([differs(0, own)?])?]);
+    refused.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![differs(0, own)?])?]);
     for call in OF_A_PROCESS {
-        refused.insert(call, vec![rule([differs(0, 0)?, differs(0, own)?])?]);
+        refused.insert(call, vec![SeccompRule::new(vec![differs(0, 0)?, differs(0, own)?])?]);
     }
     // A process, and not a group or all of a user.
-    let others = rule([differs(1, 0)?, differs(1, own)?])?;
-    refused.insert(libc::SYS_setpriority, vec![rule([differs(0, libc::PRIO_PROCESS.into())?])?, others]);
+    let others = SeccompRule::new(vec![differs(1, 0)?, differs(1, own)?])?;
+    refused.insert(libc::SYS_setpriority, vec![SeccompRule::new(vec![differs(0, libc::PRIO_PROCESS.into())?])?, others]);
     refused.insert(libc::SYS_fcntl, one_of(1, &OWNED_FILE)?);
     refused.insert(libc::SYS_ioctl, one_of(1, &OWNED_SOCKET)?);
     // The arguments of clone3 lie in memory, where a filter can't see them. Told that it
@@ -143,11 +143,7 @@ fn programs(own: u64) -> Result<Vec<BpfProgram>, BackendError> {
 /// A clone that makes a process and not a thread.
 fn new_process() -> Result<SeccompRule, BackendError> {
     let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
-    rule([SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread), 0)?])
-}
-
-fn rule<const N: usize>(all_of: [SeccompCondition; N]) -> Result<SeccompRule, BackendError> {
-    SeccompRule::new(all_of.to_vec())
+    SeccompRule::new(vec![SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(thread), 0)?])
 }
 
 /// Process numbers and commands are of 32 bits: the kernel does not look at the others.
@@ -157,7 +153,7 @@ fn differs(argument: u8, from: u64) -> Result<SeccompCondition, BackendError> {
 
 fn one_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>, BackendError> {
     let equals = |value: &u64| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, *value);
-    values.iter().map(|value| rule([equals(value)?])).collect()
+    values.iter().map(|value| SeccompRule::new(vec![equals(value)?])).collect()
 }
 
 fn filter(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<BpfProgram, BackendError> {
