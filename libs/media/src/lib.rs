@@ -5,6 +5,7 @@
 
 pub mod aac;
 pub mod bandwidth;
+pub mod brief;
 pub mod choice;
 pub mod dash;
 pub mod encoder_protocol;

@@ -7,6 +7,7 @@ use futures::{StreamExt as _, stream};
 use prost::Message as _;
 use streamgate_client::{Mesh, TokenVerifier, token::PlaybackClaims};
 use streamgate_core::{Caller, ErrorKind, Failure, Role, time::now_ms};
+use streamgate_media::brief::restore;
 use streamgate_proto::streamgate::{
     auth::v1::{EvaluateGatesRequest, GateQuery, GetAccountRolesRequest, IssuePlaybackTokenRequest, Role as WireRole},
     gate::v1::{Decision, Verdict as WireVerdict},
@@ -163,7 +164,11 @@ impl Presentations for Neighbours {
     async fn newer_than(&self, content_id: &str, version: u32, known_revision: u64) -> Result<Option<Presentation>, Failure> {
         let request = GetPresentationRequest { content_id: content_id.to_owned(), known_revision, version };
         let answer = self.mesh.transcoder().get_presentation(request).await.map_err(|status| failure(&status))?;
-        Ok(answer.into_inner().presentation)
+        let mut presentation = answer.into_inner().presentation;
+        if let Some(brief) = &mut presentation {
+            restore(brief);
+        }
+        Ok(presentation)
     }
 }
 

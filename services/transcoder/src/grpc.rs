@@ -1,13 +1,14 @@
 //! Decode, call, encode.
 
 use async_trait::async_trait;
+use prost::Message as _;
 use streamgate_core::{
     Caller, ErrorKind, Failure,
     ids::{ContentId, JobId},
     page::Page,
     time::to_timestamp,
 };
-use streamgate_media::ladder::Step;
+use streamgate_media::{brief::shorten, ladder::Step};
 use streamgate_proto::streamgate::transcoder::v1::{self as pb, transcoder_service_server::TranscoderService};
 use tonic::{Request, Response, Status};
 
@@ -15,6 +16,8 @@ use crate::{DEFAULT_PROFILE, Engine, Error, Job, Pool, Poster, Priority, State, 
 
 /// Longest key for repeating a call.
 const MAX_REQUEST_ID_BYTES: usize = 200;
+/// Longest presentation that is sent whole, in bytes: a caller takes 4 MiB.
+const LONGEST_WHOLE: usize = 4_000_000;
 
 /// The RPCs of `streamgate.transcoder.v1`.
 #[derive(Debug, Clone)]
@@ -142,7 +145,10 @@ impl TranscoderService for Handler {
     ) -> Result<Response<pb::GetPresentationResponse>, Status> {
         let body = request.into_inner();
         let version = Some(body.version).filter(|version| *version > 0);
-        let presentation = self.engine.presentation(&content_id(&body.content_id)?, version, body.known_revision).await?;
+        let mut presentation = self.engine.presentation(&content_id(&body.content_id)?, version, body.known_revision).await?;
+        if let Some(long) = presentation.as_mut().filter(|presentation| presentation.encoded_len() > LONGEST_WHOLE) {
+            shorten(long);
+        }
         Ok(Response::new(pb::GetPresentationResponse { presentation }))
     }
 }

@@ -6,9 +6,11 @@ mod rig;
 
 use std::time::Duration;
 
+use prost::Message as _;
 use rig::{Rig, caller, operator};
 use streamgate_client::context::caused_by;
 use streamgate_core::{ErrorKind, Failure};
+use streamgate_media::brief::restore;
 use streamgate_proto::streamgate::transcoder::v1::{
     CancelJobRequest, GetJobRequest, GetPresentationRequest, JobState, ListJobsRequest, MakePosterRequest, SubmitJobRequest,
     transcoder_service_server::TranscoderService as _,
@@ -168,6 +170,45 @@ async fn a_deleted_title_loses_its_job_and_its_media() {
     assert!(rig.handler.get_job(caller("owner", GetJobRequest { content_id: content, ..Default::default() })).await.is_err());
 }
 
+async fn a_title_that_is_too_long_for_a_message_is_told_in_brief() {
+    const MOST: usize = 4 * 1024 * 1024;
+    // 12 hours of two seconds each: the longest source that is taken by default.
+    const SEGMENTS: usize = 21_600;
+    let rig = Rig::without_worker().await;
+    let content = rig.upload("owner").await;
+    rig.change(
+        "WITH RECURSIVE sizes(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM sizes WHERE n < 3) \
+         INSERT INTO renditions (job_id, name, width, height, rate_num, rate_den, codecs, timescale, init_path, init_bytes) \
+         SELECT job_id, 'v' || CAST(n AS TEXT), n, n, 25, 1, 'avc1.64001e', 1000, 'init.mp4', 5 FROM jobs, sizes",
+    )
+    .await;
+    for _ in 0..3 {
+        rig.change(
+            "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 21600) \
+             INSERT INTO segments (job_id, rendition, number, start, duration, size_bytes, path) \
+             SELECT job_id, name, n, (n - 1) * 2000, 2000, 500000 + n, job_id || '/' || name || '/' || \
+             SUBSTR('00000' || CAST(n AS TEXT), LENGTH(CAST(n AS TEXT)) + 1) || '.m4s' \
+             FROM (SELECT job_id, name FROM renditions WHERE name NOT IN (SELECT rendition FROM segments) ORDER BY name LIMIT 1) AS next, \
+             numbers",
+        )
+        .await;
+    }
+    let request = GetPresentationRequest { content_id: content.clone(), ..Default::default() };
+    let answer = rig.handler.get_presentation(operator(request)).await.unwrap().into_inner();
+    // Eight sizes and sound, the most that may be asked for, fit as well.
+    assert!(answer.encoded_len() / 3 * 9 <= MOST, "{} bytes", answer.encoded_len());
+    let mut presentation = answer.presentation.unwrap();
+    restore(&mut presentation);
+    assert!(presentation.encoded_len() > MOST, "whole, it would be too long");
+    for video in &presentation.video {
+        let segments = &video.track.as_ref().unwrap().segments;
+        assert_eq!(segments.len(), SEGMENTS);
+        let last = segments.last().unwrap();
+        assert_eq!(last.path, format!("{}/{}/21600.m4s", presentation.job_id, video.name));
+        assert_eq!((last.number, last.start, last.duration, last.size_bytes), (21_600, 43_198_000, 2_000, 521_600));
+    }
+}
+
 async fn another_account_learns_nothing_of_a_job() {
     let rig = Rig::without_worker().await;
     let content = rig.upload("owner").await;
@@ -247,6 +288,7 @@ streamgate_testkit::on_both_engines! {
     who_lost_the_lease_can_publish_nothing,
     jobs_are_run_in_order_and_a_waiting_one_knows_its_place,
     a_deleted_title_loses_its_job_and_its_media,
+    a_title_that_is_too_long_for_a_message_is_told_in_brief,
     another_account_learns_nothing_of_a_job,
     what_a_job_tells_stays_in_the_trace_of_the_upload_that_caused_it,
     a_wrong_event_is_refused_for_good,
