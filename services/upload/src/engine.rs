@@ -1,6 +1,7 @@
 //! The behaviour of uploads. No type of the wire but events is in sight.
 
 mod alive;
+mod allowance;
 mod begin;
 mod chunks;
 mod complete;

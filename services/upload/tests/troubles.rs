@@ -79,6 +79,36 @@ async fn uploads_at_once_do_not_each_take_what_is_left_of_a_quota() {
     assert_eq!(house.number("SELECT held_bytes FROM accounts").await, 100);
 }
 
+async fn a_store_that_is_busy_with_one_upload_holds_up_no_change_of_others() {
+    let (house, store) = House::meddled(Config { account_bytes: 100, ..Config::default() }).await;
+    let id = house.connect("creator-1").await.create(house::clip()).await.unwrap().upload_id;
+    let mut other = house.connect("creator-2").await;
+    store.pause(async move {
+        other.create(house::clip()).await.unwrap();
+    });
+    let body = streamgate_store::bytes("bytes".into());
+    let written = house.engine.write(&house::caller("creator-1"), &id.parse().unwrap(), 0, body).await.unwrap();
+    assert_eq!(written.offset_bytes, 5);
+    assert_eq!(house.number("SELECT CAST(sum(held_bytes) AS BIGINT) FROM accounts").await, 5);
+}
+
+async fn bytes_under_way_are_taken_while_the_database_is_away() {
+    let (mut house, store) = House::meddled(Config { account_bytes: 10_000_000, ..Config::default() }).await;
+    let id = house.connect("creator-1").await.create(house::clip()).await.unwrap().upload_id;
+    let db = house.db.clone();
+    store.once("append", async move { db.close().await });
+    // As long as the database is asked for more than once.
+    let body = futures::stream::iter(std::iter::repeat_with(|| Ok(bytes::Bytes::from(vec![7; 1_000_000]))).take(3));
+    let told = house.engine.write(&house::caller("creator-1"), &id.parse().unwrap(), 0, Box::pin(body)).await;
+    assert_eq!(told.unwrap_err().kind(), ErrorKind::Unavailable, "what has come is noted at the end");
+
+    house.restart().await;
+    let mut owner = house.connect("creator-1").await;
+    assert_eq!(owner.get(&id).await.unwrap().offset_bytes, 3_000_000);
+    assert_eq!(owner.complete(&id).await.unwrap().size_bytes, 3_000_000);
+    assert_eq!(house.number("SELECT held_bytes FROM accounts").await, 3_000_000);
+}
+
 async fn an_upload_does_not_expire_while_it_is_written() {
     let house = House::with(Config { expire_after_ms: 4_000, ..Config::default() }).await;
     let mut owner = house.connect("creator-1").await;
@@ -213,6 +243,8 @@ streamgate_testkit::on_both_engines! {
     creations_that_fail_do_not_lock_an_account,
     a_creation_that_is_repeated_goes_on_though_its_time_was_over,
     uploads_at_once_do_not_each_take_what_is_left_of_a_quota,
+    a_store_that_is_busy_with_one_upload_holds_up_no_change_of_others,
+    bytes_under_way_are_taken_while_the_database_is_away,
     an_upload_does_not_expire_while_it_is_written,
     what_a_killed_writer_left_of_an_ended_upload_is_looked_for_later,
     bytes_are_thrown_away_after_their_upload_was_ended,

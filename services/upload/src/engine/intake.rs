@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error,
-    engine::{Engine, hashing::Hashing, quota, room::Room},
+    engine::{allowance::Allowance, hashing::Hashing, room::Room},
 };
 
 /// Why a client's stream was ended before its end.
@@ -98,45 +98,6 @@ pub(super) struct Limits {
 
 /// The disk is asked for room once in so many bytes.
 const ASK_ROOM_EVERY: u64 = 1024 * 1024;
-
-/// Least and most that is held of a quota ahead of what has come. Between the two it is as much as has come, so that a small
-/// file keeps little from others and a large one does not change the database for each message.
-const HELD_AHEAD: (u64, u64) = (1024 * 1024, 64 * 1024 * 1024);
-
-/// Holds room in an account's quota while the bytes of an upload come: several uploads at once must not each take what is left.
-pub(super) struct Allowance {
-    engine: Engine,
-    id: String,
-    held: u64,
-}
-
-impl Allowance {
-    /// Nothing is held yet.
-    pub(super) const fn new(engine: Engine, id: String) -> Self {
-        Self { engine, id, held: 0 }
-    }
-
-    /// Sees that the upload may have `length` bytes.
-    async fn reach(&mut self, length: u64) -> Result<(), Broke> {
-        if length <= self.held {
-            return Ok(());
-        }
-        self.held = self.hold(length).await.map_err(|error| match error {
-            Error::EndedMeanwhile => Broke::Ended,
-            other => Broke::Refused(other.into()),
-        })?;
-        Ok(())
-    }
-
-    async fn hold(&self, length: u64) -> Result<u64, Error> {
-        let shared = &self.engine.shared;
-        let wanted = length.saturating_add(length.clamp(HELD_AHEAD.0, HELD_AHEAD.1));
-        let mut tx = shared.db.begin().await?;
-        let held = quota::hold_ahead(&mut tx, &shared.config, &self.id, (length, wanted)).await?;
-        tx.commit().await?;
-        Ok(held)
-    }
-}
 
 struct Intake {
     body: ByteStream,

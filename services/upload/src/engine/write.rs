@@ -13,7 +13,8 @@ use crate::{
     command::Chunking,
     engine::{
         Engine, Upload,
-        intake::{self, Allowance, Broke, Limits},
+        allowance::Allowance,
+        intake::{self, Broke, Limits},
         quota,
         rows::{self, Row},
         slots::Hold,
@@ -59,6 +60,8 @@ impl Engine {
         }
         hold.hashing.catch_up(&*self.shared.blobs, &key, durable).await?;
         let has_quota = self.shared.config.account_bytes > 0 && row.announced().is_none();
+        let allowance = has_quota.then(|| Allowance::new(self.clone(), row.id.clone()));
+        let asking = allowance.as_ref().map(Allowance::asking);
         let stop = hold.stop.clone();
         let limits = Limits {
             offset,
@@ -68,9 +71,13 @@ impl Engine {
             idle: self.shared.config.write_idle_timeout(),
             stop: stop.clone(),
             room: Arc::clone(&self.shared.room),
-            allowance: has_quota.then(|| Allowance::new(self.clone(), row.id.clone())),
+            allowance,
         };
         let appended = self.while_alive(&row.id, &stop, self.append(&key, body, limits, &mut hold)).await;
+        if let Some(asking) = asking {
+            // Otherwise what is held ahead could come after what is noted now.
+            drop(asking.lock().await);
+        }
         // What was written counts, however the stream ended.
         let length = self.durable_length(&key).await?;
         hold.hashing.forget_beyond(length);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use streamgate_store::{BlobInfo, BlobKey, BlobStore, ByteStream, Result};
 
 /// Is told the call and its key, and fails it or lets it pass.
@@ -16,6 +16,7 @@ type Before = Arc<dyn Fn(&'static str, &BlobKey) -> BoxFuture<'static, Result<()
 pub struct Meddled {
     inner: Arc<dyn BlobStore>,
     before: Mutex<Option<Before>>,
+    pause: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
 impl std::fmt::Debug for Meddled {
@@ -26,7 +27,7 @@ impl std::fmt::Debug for Meddled {
 
 impl Meddled {
     pub fn new(inner: Arc<dyn BlobStore>) -> Self {
-        Self { inner, before: Mutex::default() }
+        Self { inner, before: Mutex::default(), pause: Mutex::default() }
     }
 
     /// From now on `before` comes first.
@@ -46,6 +47,11 @@ impl Meddled {
                 Ok(())
             })
         });
+    }
+
+    /// The next `append` asks its body once, and not again before `meanwhile` is done.
+    pub fn pause(&self, meanwhile: impl Future<Output = ()> + Send + 'static) {
+        *self.pause.lock().unwrap() = Some(Box::pin(meanwhile));
     }
 
     async fn meddle(&self, call: &'static str, key: &BlobKey) -> Result<&dyn BlobStore> {
@@ -80,7 +86,13 @@ impl BlobStore for Meddled {
     }
 
     async fn append(&self, key: &BlobKey, offset: u64, body: ByteStream) -> Result<u64> {
-        self.meddle("append", key).await?.append(key, offset, body).await
+        let inner = self.meddle("append", key).await?;
+        let pause = self.pause.lock().unwrap().take();
+        let Some(pause) = pause else { return inner.append(key, offset, body).await };
+        let mut body = Box::pin(body.peekable());
+        let _ = body.as_mut().peek().now_or_never();
+        pause.await;
+        inner.append(key, offset, body).await
     }
 
     async fn open_length(&self, key: &BlobKey) -> Result<Option<u64>> {
