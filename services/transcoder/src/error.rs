@@ -120,6 +120,13 @@ impl Error {
         }
     }
 
+    /// Whether every job meets it: a store that is away, full or locked.
+    pub(crate) fn is_of_all_jobs(&self) -> bool {
+        use streamgate_store::Error::{Denied, ReadOnly, Unavailable};
+        let is_away = matches!(self, Self::Store(Unavailable(_) | ReadOnly | Denied(_)));
+        is_away || self.kind() == ErrorKind::StorageFull
+    }
+
     fn reason(&self) -> &'static str {
         match self {
             Self::UnknownJob(_) => "job_unknown",

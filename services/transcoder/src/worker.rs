@@ -140,7 +140,7 @@ impl Worker {
                 Err(Error::LeaseLost(_)) => tracing::info!(job_id, "another worker has the job"),
                 Err(error) => {
                     tracing::error!(job_id, error = &error as &dyn std::error::Error, "a job could not be carried on; it waits");
-                    self.put_off(&claim).await;
+                    self.put_off(&claim, &error).await;
                 }
             }
         };
@@ -148,10 +148,15 @@ impl Worker {
         self.0.engine.metrics.running.dec();
     }
 
-    /// Trouble of this machine, such as a full disk, is no fault of the job.
-    async fn put_off(&self, claim: &Claim) {
+    /// Trouble of this machine, such as a full disk, is no fault of the job. What only this job meets may be, if it lasts.
+    async fn put_off(&self, claim: &Claim, error: &Error) {
         let wait = Duration::from_secs(u64::from(claim.job.attempts.clamp(1, 12)) * 5);
-        if let Err(error) = self.0.engine.give_back(claim, wait, false).await {
+        let put_off = if error.is_of_all_jobs() {
+            self.0.engine.give_back(claim, wait, false).await
+        } else {
+            self.0.engine.put_off(claim, wait).await
+        };
+        if let Err(error) = put_off {
             tracing::debug!(job_id = claim.job.job_id, %error, "the job comes back when its lease ends");
         }
     }

@@ -271,11 +271,43 @@ async fn an_attempt_that_lost_its_job_takes_nothing_of_the_next_one_along() {
     let first = rig.child().unwrap();
     // The same worker takes its own job once more, before it has heard that it lost it.
     rig.until_taken_from(first).await;
+    assert_eq!(rig.folders(), 2, "each attempt has its own");
     // Whatever happens makes workers look at their leases.
     rig.delete(ContentId::new().as_str()).await;
     rig.until_gone(first).await;
     rig.go_on();
     assert_eq!(rig.until(&content, JobState::Succeeded).await.attempts, 2);
+}
+
+async fn a_job_that_no_worker_can_carry_on_is_given_up_after_a_day() {
+    let rig = Rig::without_worker().await;
+    let content = rig.upload("owner").await;
+    let fail = async || {
+        let claim = rig.engine.claim("worker", Duration::from_secs(60)).await.unwrap().unwrap();
+        rig.engine.put_off(&claim, Duration::ZERO).await.unwrap();
+    };
+    let a_day_passes = async || rig.change("UPDATE jobs SET troubled_ms = troubled_ms - 86400001 WHERE troubled_ms > 0").await;
+    fail().await;
+    fail().await;
+    a_day_passes().await;
+    let claim = rig.engine.claim("worker", Duration::from_secs(60)).await.unwrap().unwrap();
+    rig.change("UPDATE jobs SET made_ms = made_ms + 1").await;
+    rig.engine.give_back(&claim, Duration::ZERO, false).await.unwrap();
+    fail().await;
+    assert_eq!(rig.job(&content).await.state(), JobState::Queued, "something was made meanwhile");
+    a_day_passes().await;
+    fail().await;
+    let ended = rig.job(&content).await;
+    assert_eq!((ended.state(), ended.error_reason.as_str()), (JobState::Failed, "given_up"));
+    assert_eq!(rig.events().await, ["transcoding.started", "transcoding.failed"]);
+}
+
+async fn an_encoder_that_says_what_cannot_be_kept_or_names_what_is_not_there_has_crashed() {
+    for part in ["mumble v360\n", "steal v360 v360/00009.m4s\n"] {
+        let rig = Rig::start(&format!("probed v360\nrendition v360\n{part}")).await;
+        let content = rig.upload("owner").await;
+        assert_eq!(rig.until(&content, JobState::Failed).await.error_reason, "crashed");
+    }
 }
 
 async fn a_job_whose_settings_cannot_be_read_ends_with_a_reason() {
@@ -331,6 +363,8 @@ streamgate_testkit::on_both_engines! {
     a_job_that_was_to_be_stopped_as_its_worker_gave_it_back_ends_all_the_same,
     a_job_that_ends_its_workers_is_given_up_and_the_next_goes_on,
     an_attempt_that_lost_its_job_takes_nothing_of_the_next_one_along,
+    a_job_that_no_worker_can_carry_on_is_given_up_after_a_day,
+    an_encoder_that_says_what_cannot_be_kept_or_names_what_is_not_there_has_crashed,
     a_job_whose_settings_cannot_be_read_ends_with_a_reason,
     a_title_whose_media_cannot_be_deleted_holds_up_no_other,
     a_worker_outlives_trouble_with_its_rows,

@@ -17,6 +17,12 @@ const MOST_SILENCES: u32 = 5;
 /// Reason of its failure.
 const WORKER_LOST: &str = "worker_lost";
 
+/// A job is given up when no attempt could be carried on for so long, by no fault of its encoder: what its worker could not read
+/// or write then lies in the job. It is a day, so that an operator can mend a machine.
+const MOST_TROUBLE: Duration = Duration::from_secs(24 * 3600);
+/// Reason of that failure.
+const GIVEN_UP: &str = "given_up";
+
 /// The right to run one job, until the lease ends.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
@@ -133,6 +139,34 @@ impl Engine {
         .await?;
         tx.commit().await?;
         if done.rows_affected() == 1 { Ok(()) } else { Err(claim.lost()) }
+    }
+
+    /// Puts off a job that could not be carried on, for a reason that lies neither in its encoder nor in a store that is away.
+    /// One that can't be for a day, with nothing made, is given up.
+    ///
+    /// # Errors
+    /// `LeaseLost` when somebody else has it.
+    pub async fn put_off(&self, claim: &Claim, wait: Duration) -> Result<(), Error> {
+        let (mut tx, now) = (self.db.begin().await?, now_ms());
+        let since = sqlx::query_scalar(
+            "UPDATE jobs SET state = 'queued', lease_owner = '', lease_until_ms = 0, not_before_ms = $1, \
+             troubled_ms = CASE WHEN troubled_ms = 0 OR made_ms > attempt_made_ms THEN $2 ELSE troubled_ms END \
+             WHERE job_id = $3 AND fence = $4 AND state = 'running' RETURNING troubled_ms",
+        );
+        let since = since.bind(now + millis(wait)).bind(now).bind(&claim.job.job_id).bind(claim.fence());
+        let since: i64 = since.fetch_optional(&mut *tx).await?.ok_or_else(|| claim.lost())?;
+        let is_hopeless = now - since > millis(MOST_TROUBLE);
+        if is_hopeless {
+            let detail =
+                "no worker could carry the job on for a day; upload the file again, or ask the operator what their logs say";
+            end(&mut tx, &claim.job.job_id, Some(claim.fence()), State::Failed, GIVEN_UP, detail).await?;
+            self.tell_failed(&mut tx, &claim.job, GIVEN_UP, detail).await?;
+        }
+        tx.commit().await?;
+        if is_hopeless {
+            self.count_end(State::Failed, GIVEN_UP);
+        }
+        Ok(())
     }
 
     /// The job is done: everything is published.
@@ -268,6 +302,7 @@ async fn take(tx: &mut Transaction, owner: &str, lease: Duration) -> Result<Opti
     let text = format!(
         "UPDATE jobs SET state = 'running', fence = fence + 1, lease_owner = $1, lease_until_ms = $2, attempts = attempts + 1, \
          silences = CASE WHEN state = 'running' AND made_ms <= attempt_made_ms THEN silences + 1 ELSE 0 END, \
+         troubled_ms = CASE WHEN made_ms > attempt_made_ms THEN 0 ELSE troubled_ms END, \
          started_ms = COALESCE(started_ms, $3), attempt_ms = $3, attempt_made_ms = made_ms \
          WHERE seq = (SELECT seq FROM jobs WHERE state IN ('queued', 'running') AND cancel_wanted = 0 AND not_before_ms <= $3 AND \
          (state = 'queued' OR (state = 'running' AND lease_until_ms < $3)) ORDER BY priority DESC, seq LIMIT 1 {skip}) RETURNING *"

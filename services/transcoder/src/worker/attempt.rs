@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-use streamgate_media::encoder_protocol::Report;
-use streamgate_store::BlobKey;
+use streamgate_media::encoder_protocol::{Media, Report};
+use streamgate_store::{BlobKey, Error as StoreError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -24,6 +24,8 @@ use crate::{
 
 /// Most tracks that a child may announce.
 const MAX_TRACKS: usize = 16;
+/// Longest codec string or language.
+const MAX_WORD_BYTES: usize = 100;
 
 struct Attempt<'a> {
     inner: &'a Inner,
@@ -48,6 +50,7 @@ pub(super) async fn run(inner: &Inner, claim: &Claim, encoder: &Path, stop: &Can
     let verdict = match verdict {
         // A child that says what can't be is broken, however it came to be so.
         Err(Error::Nonsense(said)) => Verdict::Crashed(said),
+        Err(error @ Error::Store(StoreError::BadText)) => Verdict::Crashed(error.to_string()),
         verdict => verdict?,
     };
     tracing::info!(job_id = job.job_id, ?verdict, "attempt ended");
@@ -62,6 +65,11 @@ async fn resume_from(inner: &Inner, claim: &Claim) -> Result<u32, Error> {
         least = Some(least.map_or(last, |least| least.min(last)));
     }
     Ok(least.unwrap_or(0) + 1)
+}
+
+/// Whether a text can be kept and shown everywhere.
+fn is_word(text: &str) -> bool {
+    text.len() <= MAX_WORD_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 impl Attempt<'_> {
@@ -87,8 +95,12 @@ impl Attempt<'_> {
         };
         let source = match files::materialise(self.inner.engine.blobs.as_ref(), &key, scratch).await {
             Ok(source) => source,
-            Err(Error::Store(streamgate_store::Error::NotFound(_))) => {
+            Err(Error::Store(StoreError::NotFound(_))) => {
                 return Ok(Verdict::refused("source_gone", "the source is not stored any more; upload it again"));
+            }
+            Err(Error::Store(StoreError::Corrupt(what))) => {
+                tracing::error!(job_id = job.job_id, what, "a stored source is damaged");
+                return Ok(Verdict::refused("source_damaged", "the stored source is damaged; upload it again"));
             }
             Err(error) => return Err(error),
         };
@@ -161,7 +173,16 @@ impl Attempt<'_> {
                 }
                 engine.probed(self.claim, duration_ms, &tracks).await?;
             }
-            Report::Rendition { name, media, codecs, timescale, init_file, .. } => {
+            Report::Rendition { name, mut media, codecs, timescale, init_file, .. } => {
+                if !is_word(&codecs) {
+                    return Err(Error::Nonsense("a rendition with odd codecs".to_owned()));
+                }
+                // It is what the file says of itself.
+                if let Media::Audio { language, .. } = &mut media
+                    && !is_word(language)
+                {
+                    language.clear();
+                }
                 let is_new = files::is_rendition(&name) && !engine.has_rendition(&self.claim.job.job_id, &name).await?;
                 if is_new && timescale > 0 {
                     let (init_path, init_bytes) = self.publish(&init_file).await?;

@@ -48,6 +48,7 @@ while read -r step a b c; do
     probed) echo '{"type":"probed","duration_ms":4000,"width":640,"height":360,"frame_rate":{"num":25,"den":1},"has_video":true,"has_audio":false,"tracks":["'"$a"'"]}';;
     rendition) mkdir -p "$out/$a"; echo init >"$out/$a/init.mp4"
       echo '{"type":"rendition","name":"'"$a"'","media":{"kind":"video","width":640,"height":360,"frame_rate":{"num":25,"den":1}},"codecs":"avc1.64001e","timescale":1000,"init_file":"'"$a"'/init.mp4","init_size_bytes":5}';;
+    mumble) echo '{"type":"rendition","name":"'"$a"'","media":{"kind":"video","width":640,"height":360,"frame_rate":{"num":25,"den":1}},"codecs":"a\u0000b","timescale":1000,"init_file":"'"$a"'/init.mp4","init_size_bytes":5}';;
     sound) mkdir -p "$out/$a"; echo init >"$out/$a/init.mp4"
       echo '{"type":"rendition","name":"'"$a"'","media":{"kind":"audio","sample_rate_hz":48000,"channels":2,"language":""},"codecs":"mp4a.40.2","timescale":1000,"init_file":"'"$a"'/init.mp4","init_size_bytes":5}';;
     poster) echo first >"$out/poster.jpg"; echo '{"type":"poster","file":"poster.jpg","size_bytes":6}';;
@@ -299,13 +300,15 @@ impl Rig {
         assert!(wait(taken).await, "nobody else began the job");
     }
 
-    /// Waits until a child is gone, and so is the folder of its attempt: one attempt at the most has one.
+    /// How many attempts have a folder.
+    pub fn folders(&self) -> usize {
+        let owners = std::fs::read_dir(self.folder.path().join("scratch")).into_iter().flatten().flatten();
+        owners.filter_map(|owner| std::fs::read_dir(owner.path()).ok()).flatten().count()
+    }
+
+    /// Waits until a child is gone, and so is the folder of its attempt: one other has one.
     pub async fn until_gone(&self, child: u32) {
-        let folders = || {
-            let owners = std::fs::read_dir(self.folder.path().join("scratch")).into_iter().flatten().flatten();
-            owners.filter_map(|owner| std::fs::read_dir(owner.path()).ok()).flatten().count()
-        };
-        let gone = async || !Path::new(&format!("/proc/{child}")).exists() && folders() <= 1;
+        let gone = async || !Path::new(&format!("/proc/{child}")).exists() && self.folders() == 1;
         assert!(wait(gone).await, "the child {child} or its folder is still there");
     }
 
