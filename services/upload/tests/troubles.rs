@@ -4,7 +4,10 @@
 
 mod house;
 
-use std::io;
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
 
 use house::{BOUND, House, reason, sha256};
 use streamgate_core::ErrorKind;
@@ -13,11 +16,20 @@ use streamgate_proto::streamgate::upload::v1::{
 };
 use streamgate_store::{BlobKey, Error};
 use streamgate_testkit::eventually;
-use streamgate_upload::Config;
+use streamgate_upload::{
+    Config,
+    command::{ChunkHead, Chunking},
+};
+use tokio::{sync::oneshot, time::timeout};
 use tonic::Code;
 
 fn keyed(request_id: &str, size_bytes: u64) -> CreateUploadRequest {
     CreateUploadRequest { request_id: request_id.into(), size_bytes, ..house::clip() }
+}
+
+fn only_chunk(upload_id: &str) -> UploadChunkRequest {
+    let (place, data) = (Some(Place::Index(0)), b"chunk");
+    UploadChunkRequest { upload_id: upload_id.into(), place, data: data.to_vec().into(), sha256: sha256(data) }
 }
 
 async fn creations_that_fail_do_not_lock_an_account() {
@@ -142,6 +154,89 @@ async fn what_a_killed_writer_left_of_an_ended_upload_is_looked_for_later() {
     assert_eq!((house.stored_files(), house.number("SELECT doomed FROM uploads").await), (0, 0));
 }
 
+async fn what_a_killed_try_of_a_chunk_left_is_looked_for_after_the_completion() {
+    let house = House::new().await;
+    let mut owner = house.connect("creator-1").await;
+    let streamed = owner.create(house::clip()).await.unwrap().upload_id;
+    owner.write(&streamed, 0, b"bytes").await.unwrap();
+    let chunked = owner.create(house::clip()).await.unwrap().upload_id;
+    owner.client.upload_chunk(only_chunk(&chunked)).await.unwrap();
+    for id in [&streamed, &chunked] {
+        owner.complete(id).await.unwrap();
+        let late = BlobKey::new(format!("uploads/{id}/late")).unwrap();
+        house.blobs.put(&late, streamgate_store::bytes("late".into())).await.unwrap();
+    }
+    let mut worker = house.connect("service").await;
+    worker.sweep(0).await;
+    assert_eq!(house.stored_files(), 4, "its time has not come");
+    house.change("UPDATE uploads SET delete_from_ms = 3 WHERE delete_from_ms > 3").await;
+    worker.sweep(0).await;
+    assert_eq!((house.stored_files(), house.number("SELECT count(*) FROM uploads WHERE doomed <> 0").await), (2, 0));
+    assert_eq!(house.source(&format!("sources/{streamed}")).await, b"bytes");
+    assert_eq!(house.source(&format!("sources/{chunked}")).await, b"chunk");
+}
+
+async fn a_chunk_that_is_stored_counts_though_its_caller_has_gone() {
+    let (house, store) = House::meddled(Config::default()).await;
+    let id = house.connect("creator-1").await.create(house::clip()).await.unwrap().upload_id;
+    let ((stored, is_stored), (goes_on, may_go_on)) = (oneshot::channel(), oneshot::channel::<()>());
+    store.once("stored", async move {
+        stored.send(()).unwrap();
+        let _ = may_go_on.await;
+    });
+    let (engine, id) = (house.engine.clone(), id.parse().unwrap());
+    let head = ChunkHead { chunking: Chunking::Index, place: 0, size_bytes: None, sha256: String::new() };
+    let call = async move { engine.chunk(&house::caller("creator-1"), &id, head, streamgate_store::bytes("chunk".into())).await };
+    let calling = tokio::spawn(call);
+    timeout(BOUND, is_stored).await.unwrap().unwrap();
+    calling.abort();
+    assert!(calling.await.unwrap_err().is_cancelled());
+    drop(goes_on);
+    let counts = eventually("the chunk gets its row", BOUND, || async {
+        Ok((house.number("SELECT count(*) FROM upload_chunks").await == 1).then_some(()))
+    });
+    counts.await.unwrap();
+    assert_eq!(house.stored_files(), 1);
+}
+
+async fn a_deletion_that_fails_holds_up_no_other() {
+    for is_cancelled in [true, false] {
+        let (house, store) = House::meddled(Config::default()).await;
+        let mut owner = house.connect("creator-1").await;
+        store.before(|call, _| {
+            let failed = if call == "delete_prefix" { Err(Error::Unavailable(None)) } else { Ok(()) };
+            Box::pin(async move { failed })
+        });
+        for _ in 0..2 {
+            let id = owner.create(house::clip()).await.unwrap().upload_id;
+            owner.client.upload_chunk(only_chunk(&id)).await.unwrap();
+            if is_cancelled {
+                owner.cancel(&id).await.unwrap()
+            } else {
+                owner.complete(&id).await.unwrap()
+            };
+        }
+        assert_eq!(house.number("SELECT count(*) FROM uploads WHERE doomed IN (1, 2)").await, 2);
+
+        house.change("UPDATE uploads SET delete_from_ms = 0").await;
+        let asked: Arc<Mutex<Vec<BlobKey>>> = Arc::default();
+        let notes = Arc::clone(&asked);
+        store.before(move |call, key| {
+            let mut asked = notes.lock().unwrap();
+            if call == "delete_prefix" {
+                asked.push(key.clone());
+            }
+            let failed = if asked.first() == Some(key) { Err(Error::Unavailable(None)) } else { Ok(()) };
+            Box::pin(async move { failed })
+        });
+        let mut worker = house.connect("service").await;
+        assert!(worker.sweep(1).await.more, "the other one waits");
+        assert!(!worker.sweep(1).await.more);
+        let asked = asked.lock().unwrap().clone();
+        assert!(asked.len() == 2 && asked[0] != asked[1], "{asked:?}");
+    }
+}
+
 async fn bytes_are_thrown_away_after_their_upload_was_ended() {
     let (house, store) = House::meddled(Config::default()).await;
     let mut owner = house.connect("creator-1").await;
@@ -209,9 +304,7 @@ async fn a_missing_chunk_is_no_missing_upload() {
     let (house, store) = House::meddled(Config::default()).await;
     let mut owner = house.connect("creator-1").await;
     let id = owner.create(house::clip()).await.unwrap().upload_id;
-    let (place, data) = (Some(Place::Index(0)), b"chunk");
-    let chunk = UploadChunkRequest { upload_id: id.clone(), place, data: data.to_vec().into(), sha256: sha256(data) };
-    owner.client.upload_chunk(chunk).await.unwrap();
+    owner.client.upload_chunk(only_chunk(&id)).await.unwrap();
     store.before(|call, key| {
         let gone = if call == "read" { Err(Error::NotFound(key.clone())) } else { Ok(()) };
         Box::pin(async move { gone })
@@ -247,6 +340,9 @@ streamgate_testkit::on_both_engines! {
     bytes_under_way_are_taken_while_the_database_is_away,
     an_upload_does_not_expire_while_it_is_written,
     what_a_killed_writer_left_of_an_ended_upload_is_looked_for_later,
+    what_a_killed_try_of_a_chunk_left_is_looked_for_after_the_completion,
+    a_chunk_that_is_stored_counts_though_its_caller_has_gone,
+    a_deletion_that_fails_holds_up_no_other,
     bytes_are_thrown_away_after_their_upload_was_ended,
     a_file_that_can_t_be_read_keeps_no_other_from_being_verified,
     a_missing_chunk_is_no_missing_upload,

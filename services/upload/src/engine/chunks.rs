@@ -1,7 +1,7 @@
 //! Chunks that come in any order, side by side, to any replica.
 //!
 //! Each is a blob of its own, under a name that no other try has, until its row is committed: a chunk counts when its
-//! row is there, and what a broken try leaves goes with the upload's other bytes.
+//! row is there, and what a broken try leaves goes when the upload has ended, however that ends.
 
 use std::{
     ops::Range,
@@ -66,7 +66,8 @@ impl ChunkRow {
 }
 
 impl Engine {
-    /// Takes a chunk, and returns when it is durable. The same chunk again gives the same answer.
+    /// Takes a chunk, and returns when it is durable. The same chunk again gives the same answer. Runs to its end even when the
+    /// caller stops waiting, so no bytes stay that do not count.
     ///
     /// # Errors
     /// `ChunkDiffers` when another chunk is there or overlaps it, `TooManyChunks`, `TooLarge`, `AccountFull` or `NoRoom` for
@@ -81,8 +82,12 @@ impl Engine {
             Some(_) => {}
             None => self.check_room(&row, &head).await?,
         }
-        let stored = self.store_chunk(id, &head, self.limit(&row, &head), body).await;
-        stored.inspect_err(|error| self.shared.metrics.count_failed_write(error.reason()))
+        let (engine, id, limit) = (self.clone(), id.clone(), self.limit(&row, &head));
+        let storing = async move {
+            let stored = engine.store_chunk(&id, &head, limit, body).await;
+            stored.inspect_err(|error| engine.shared.metrics.count_failed_write(error.reason()))
+        };
+        tokio::spawn(tracing::Instrument::in_current_span(storing)).await?
     }
 
     /// Whether there is room for a chunk, before its bytes are read.
@@ -143,17 +148,21 @@ impl Engine {
         size: u64,
         sha256: &str,
     ) -> Result<Chunk, Error> {
-        let mut tx = self.shared.db.begin().await?;
-        let added = self.add_chunk(&mut tx, id, head, key, size, sha256).await;
-        let Ok((chunk, true)) = added else {
-            drop(tx);
-            // What stays goes with the upload's other bytes.
-            let _ = self.shared.blobs.delete(key).await;
-            return added.map(|(chunk, _)| chunk);
+        let begun = self.shared.db.begin().await;
+        let added = match begun {
+            Ok(mut tx) => match self.add_chunk(&mut tx, id, head, key, size, sha256).await {
+                Ok((chunk, true)) => {
+                    // When this fails the chunk may count all the same, so its blob stays.
+                    tx.commit().await?;
+                    return Ok(chunk);
+                }
+                added => added.map(|(chunk, _)| chunk),
+            },
+            Err(error) => Err(error.into()),
         };
-        // When this fails the chunk may count all the same, so its blob stays.
-        tx.commit().await?;
-        Ok(chunk)
+        // What stays goes with the upload's other bytes.
+        let _ = self.shared.blobs.delete(key).await;
+        added
     }
 
     /// Adds a chunk; `false` beside an equal one that was there.

@@ -1,6 +1,6 @@
 //! Completing an upload.
 
-use streamgate_core::{Caller, ids::UploadId};
+use streamgate_core::{Caller, ids::UploadId, time::now_ms};
 use streamgate_proto::streamgate::events::v1::{FileUploaded, event::Payload};
 use streamgate_store::BlobKey;
 
@@ -9,7 +9,7 @@ use crate::{
     command::Chunking,
     engine::{
         Engine, State, Upload,
-        end::{CHUNKS_DOOMED, NOT_DOOMED},
+        end::{CHUNKS_DOOMED, LATE_WRITERS_MS},
         quota,
         rows::Row,
         slots::Hold,
@@ -135,14 +135,18 @@ impl Engine {
     async fn commit_completion(&self, row: &Row, key: &str, sealed: &Sealed) -> Result<bool, Error> {
         let Sealed { length, sha256 } = sealed;
         let content_id = row.content_id.clone().ok_or_else(|| Error::CorruptRow(row.id.clone()))?;
+        // Without chunks that count there may be some that were given up between their last byte and their row.
+        let look_from = if row.chunk_count() > 0 { 0 } else { now_ms().saturating_add(LATE_WRITERS_MS) };
         let mut tx = self.shared.db.begin().await?;
         let closed = sqlx::query(
-            "UPDATE uploads SET state = 'completed', size_bytes = $1, received_bytes = $1, sha256 = $2, doomed = $3
-                         WHERE id = $4 AND state = 'open'",
+            "UPDATE uploads SET state = 'completed', size_bytes = $1, received_bytes = $1, sha256 = $2, doomed = $3,
+                                delete_from_ms = $4
+                         WHERE id = $5 AND state = 'open'",
         )
         .bind(i64::try_from(*length).map_err(|_| Error::CorruptRow(row.id.clone()))?)
         .bind(sha256)
-        .bind(if row.chunk_count() > 0 { CHUNKS_DOOMED } else { NOT_DOOMED })
+        .bind(CHUNKS_DOOMED)
+        .bind(look_from)
         .bind(&row.id)
         .execute(&mut *tx)
         .await?;

@@ -12,12 +12,14 @@ use crate::{
 
 /// Marks of an upload whose bytes are still to be deleted: none, all of them, or only its chunks. Any other is a time: all of
 /// them were deleted, and from then on a sweep looks once more.
-pub(super) const NOT_DOOMED: i64 = 0;
+const NOT_DOOMED: i64 = 0;
 const ALL_DOOMED: i64 = 1;
 pub(super) const CHUNKS_DOOMED: i64 = 2;
 /// When a sweep looks once more. A writer on another replica hears of the end within a minute and deletes what it has added
 /// since; one that is killed before, or can't reach the database, leaves it.
-const LATE_WRITERS_MS: i64 = 60 * 60 * 1000;
+pub(super) const LATE_WRITERS_MS: i64 = 60 * 60 * 1000;
+/// How long a deletion that failed lets others go before it.
+const FAILED_MS: i64 = 10 * 60 * 1000;
 
 /// Uploads that one sweep ends, unless the caller says otherwise.
 const DEFAULT_SWEEP: u32 = 100;
@@ -73,7 +75,7 @@ impl Engine {
         let query =
             sqlx::query_scalar("SELECT id FROM uploads WHERE state = 'open' AND expires_ms <= $1 ORDER BY expires_ms LIMIT $2");
         let due: Vec<String> = query.bind(now_ms()).bind(i64::from(limit) + 1).fetch_all(self.shared.db.pool()).await?;
-        let more = due.len() > limit as usize;
+        let mut more = due.len() > limit as usize;
         let mut expired = 0;
         for id in due.into_iter().take(limit as usize) {
             // Somebody is writing to it: its time begins anew when that call ends.
@@ -88,7 +90,7 @@ impl Engine {
                 self.ended(&id, State::Expired).await;
             }
         }
-        self.delete_doomed(limit).await?;
+        more |= self.delete_doomed(limit).await?;
         Ok(Swept { expired, more })
     }
 
@@ -125,15 +127,27 @@ impl Engine {
         self.delete_bytes_or_leave(id).await;
     }
 
-    /// Deletes the bytes of an upload that has ended. What fails is left for the next sweep.
-    pub(super) async fn delete_bytes_or_leave(&self, id: &str) {
-        if let Err(error) = self.delete_bytes(id).await {
-            tracing::warn!(
-                upload_id = id,
-                error = &error as &dyn std::error::Error,
-                "the bytes of an ended upload stay until the next sweep"
-            );
+    /// Deletes the bytes of an upload that has ended. What fails is left for a later sweep. `false` when not even that could
+    /// be noted.
+    pub(super) async fn delete_bytes_or_leave(&self, id: &str) -> bool {
+        let Err(error) = self.delete_bytes(id).await else { return true };
+        tracing::warn!(
+            upload_id = id,
+            error = &error as &dyn std::error::Error,
+            "the bytes of an ended upload stay until a later sweep"
+        );
+        let put_off = self.put_off(id).await;
+        if let Err(error) = &put_off {
+            tracing::debug!(upload_id = id, error = error as &dyn std::error::Error, "a deletion is not put off");
         }
+        put_off.is_ok()
+    }
+
+    async fn put_off(&self, id: &str) -> Result<(), Error> {
+        let mut tx = self.shared.db.begin().await?;
+        let query = sqlx::query("UPDATE uploads SET delete_from_ms = $1 WHERE id = $2 AND doomed <> 0");
+        query.bind(now_ms().saturating_add(FAILED_MS)).bind(id).execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Throws away what was appended. What fails is left for the next sweep.
@@ -144,8 +158,8 @@ impl Engine {
     }
 
     async fn delete_bytes(&self, id: &str) -> Result<(), Error> {
-        let marked = sqlx::query_scalar("SELECT doomed FROM uploads WHERE id = $1").bind(id);
-        let doomed: i64 = marked.fetch_optional(self.shared.db.pool()).await?.unwrap_or(NOT_DOOMED);
+        let marked = sqlx::query_as("SELECT doomed, delete_from_ms FROM uploads WHERE id = $1").bind(id);
+        let (doomed, from): (i64, i64) = marked.fetch_optional(self.shared.db.pool()).await?.unwrap_or((NOT_DOOMED, 0));
         if doomed == NOT_DOOMED {
             return Ok(());
         }
@@ -156,14 +170,18 @@ impl Engine {
         }
         self.delete_chunks(id).await?;
         let now = now_ms();
-        let next = match doomed {
-            ALL_DOOMED => now.saturating_add(LATE_WRITERS_MS),
-            later if later > now => later,
-            _ => NOT_DOOMED,
+        let late = now.saturating_add(LATE_WRITERS_MS);
+        let (next, next_from) = match (doomed, from) {
+            (ALL_DOOMED, _) => (late, 0),
+            // A time in `doomed` would be taken for one of all bytes, and the file stays.
+            (CHUNKS_DOOMED, 0) => (CHUNKS_DOOMED, late),
+            _ if doomed.max(from) > now => (doomed, from),
+            _ => (NOT_DOOMED, 0),
         };
         let mut tx = self.shared.db.begin().await?;
-        sqlx::query("UPDATE uploads SET doomed = $1 WHERE id = $2 AND doomed = $3")
+        sqlx::query("UPDATE uploads SET doomed = $1, delete_from_ms = $2 WHERE id = $3 AND doomed = $4")
             .bind(next)
+            .bind(next_from)
             .bind(id)
             .bind(doomed)
             .execute(&mut *tx)
@@ -171,13 +189,19 @@ impl Engine {
         Ok(tx.commit().await?)
     }
 
-    async fn delete_doomed(&self, limit: u32) -> Result<(), Error> {
-        let query = sqlx::query_scalar("SELECT id FROM uploads WHERE doomed <> 0 AND doomed <= $1 ORDER BY doomed LIMIT $2");
-        let doomed: Vec<String> = query.bind(now_ms()).bind(i64::from(limit)).fetch_all(self.shared.db.pool()).await?;
-        for id in doomed {
-            self.delete_bytes_or_leave(&id).await;
+    /// Whether more are waiting that can be deleted now.
+    async fn delete_doomed(&self, limit: u32) -> Result<bool, Error> {
+        let query = sqlx::query_scalar(
+            "SELECT id FROM uploads WHERE doomed <> 0 AND doomed <= $1 AND delete_from_ms <= $1
+             ORDER BY delete_from_ms, doomed LIMIT $2",
+        );
+        let doomed: Vec<String> = query.bind(now_ms()).bind(i64::from(limit) + 1).fetch_all(self.shared.db.pool()).await?;
+        let is_page = doomed.len() > limit as usize;
+        let mut goes_on = false;
+        for id in doomed.into_iter().take(limit as usize) {
+            goes_on |= self.delete_bytes_or_leave(&id).await;
         }
-        Ok(())
+        Ok(is_page && goes_on)
     }
 
     /// Ends the uploads of a title that is gone for good, and deletes their files.
@@ -199,7 +223,10 @@ impl Engine {
             rows::close(&mut tx, id, State::Cancelled).await?;
             quota::note(&mut tx, id, 0).await?;
         }
-        sqlx::query("UPDATE uploads SET doomed = 1 WHERE content_id = $1").bind(content_id).execute(&mut *tx).await?;
+        sqlx::query("UPDATE uploads SET doomed = 1, delete_from_ms = 0 WHERE content_id = $1")
+            .bind(content_id)
+            .execute(&mut *tx)
+            .await?;
         tx.commit().await?;
         drop(holds);
         for id in &ids {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use streamgate_store::{BlobInfo, BlobKey, BlobStore, ByteStream, Result};
 
-/// Is told the call and its key, and fails it or lets it pass.
+/// Is told the call and its key, and fails it or lets it pass. `stored` is what follows a `put`.
 type Before = Arc<dyn Fn(&'static str, &BlobKey) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 pub struct Meddled {
@@ -66,7 +66,9 @@ impl Meddled {
 #[async_trait]
 impl BlobStore for Meddled {
     async fn put(&self, key: &BlobKey, body: ByteStream) -> Result<BlobInfo> {
-        self.meddle("put", key).await?.put(key, body).await
+        let stored = self.meddle("put", key).await?.put(key, body).await?;
+        self.meddle("stored", key).await?;
+        Ok(stored)
     }
 
     async fn read(&self, key: &BlobKey, range: Option<Range<u64>>) -> Result<ByteStream> {
