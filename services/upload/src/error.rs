@@ -81,6 +81,9 @@ pub enum Error {
     /// It was completed or ended.
     #[error("the upload is {0}; begin a new one")]
     Closed(&'static str),
+    /// A completion has made its file whole, and did not come to its end.
+    #[error("the upload takes no more bytes; complete it, or cancel it and begin a new one")]
+    Whole,
     /// The bytes do not follow what is there.
     #[error("the next byte to send is {durable}")]
     WrongOffset {
@@ -117,7 +120,7 @@ pub enum Error {
         announced: u64,
     },
     /// The file is not the one that was announced.
-    #[error("the SHA-256 of the bytes is {actual}, not the announced one; begin a new upload")]
+    #[error("the SHA-256 of the bytes is {actual}, not the announced one; cancel the upload if it is open, and begin a new one")]
     Sha256Mismatch {
         /// What came.
         actual: String,
@@ -154,6 +157,7 @@ impl Error {
             }
             Self::NoRoom => ErrorKind::StorageFull,
             Self::Closed(_)
+            | Self::Whole
             | Self::WrongOffset { .. }
             | Self::EmptyFile
             | Self::Incomplete { .. }
@@ -189,7 +193,7 @@ impl Error {
             Self::EmptyChunk => "empty_chunk",
             Self::TooManyChunks(_) => "too_many_chunks",
             Self::Gap { .. } => "upload_has_gap",
-            Self::Closed(_) => "upload_closed",
+            Self::Closed(_) | Self::Whole => "upload_closed",
             Self::WrongOffset { .. } => "wrong_offset",
             Self::Busy => "upload_busy",
             Self::TooLarge { .. } => "file_too_large",

@@ -237,6 +237,28 @@ async fn a_deletion_that_fails_holds_up_no_other() {
     }
 }
 
+async fn a_file_that_was_sealed_with_other_bytes_says_how_to_go_on() {
+    let (house, store) = House::meddled(Config::default()).await;
+    let mut owner = house.connect("creator-1").await;
+    let id = owner.create(house::clip()).await.unwrap().upload_id;
+    owner.write(&id, 0, b"12345").await.unwrap();
+    // As a call on another replica.
+    let (blobs, key) = (house.blobs.clone(), BlobKey::new(format!("sources/{id}")).unwrap());
+    store.once("seal", async move {
+        blobs.append(&key, 5, streamgate_store::bytes("6".into())).await.unwrap();
+    });
+    for _ in 0..2 {
+        let differs = owner.complete_as(&id, &sha256(b"12345")).await.unwrap_err();
+        assert_eq!(reason(&differs), "sha256_mismatch");
+        assert!(differs.message().contains("cancel the upload"), "{}", differs.message());
+    }
+    let sealed = owner.write(&id, 6, b"7").await.unwrap_err();
+    assert_eq!((sealed.code(), reason(&sealed).as_str()), (Code::FailedPrecondition, "upload_closed"));
+    assert!(sealed.message().contains("or cancel it"), "{}", sealed.message());
+    assert_eq!(owner.cancel(&id).await.unwrap().state(), UploadState::Cancelled);
+    assert_eq!(house.stored_files(), 0);
+}
+
 async fn bytes_are_thrown_away_after_their_upload_was_ended() {
     let (house, store) = House::meddled(Config::default()).await;
     let mut owner = house.connect("creator-1").await;
@@ -343,6 +365,7 @@ streamgate_testkit::on_both_engines! {
     what_a_killed_try_of_a_chunk_left_is_looked_for_after_the_completion,
     a_chunk_that_is_stored_counts_though_its_caller_has_gone,
     a_deletion_that_fails_holds_up_no_other,
+    a_file_that_was_sealed_with_other_bytes_says_how_to_go_on,
     bytes_are_thrown_away_after_their_upload_was_ended,
     a_file_that_can_t_be_read_keeps_no_other_from_being_verified,
     a_missing_chunk_is_no_missing_upload,

@@ -130,8 +130,8 @@ impl Engine {
             Err(streamgate_store::Error::Stream(error)) => Err(Broke::of(&error).into()),
             Err(streamgate_store::Error::Busy(_)) => Err(Error::Busy),
             Err(streamgate_store::Error::WrongOffset { durable }) => Err(Error::WrongOffset { durable }),
-            // A completion that a crash cut short has sealed it.
-            Err(streamgate_store::Error::AlreadyExists(_)) => Err(Error::Closed("whole; complete it")),
+            // A completion that a crash cut short has sealed it, or one that found other bytes than were announced.
+            Err(streamgate_store::Error::AlreadyExists(_)) => Err(Error::Whole),
             Err(error) => Err(error.into()),
         }
     }
