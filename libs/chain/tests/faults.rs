@@ -54,7 +54,7 @@ fn gates() -> Vec<Gate> {
 }
 
 fn limits(fault: Fault) -> Limits {
-    let per_try = if fault == Fault::Hangs { Duration::from_millis(300) } else { PATIENCE };
+    let per_try = if fault.hangs() { Duration::from_millis(300) } else { PATIENCE };
     Limits { per_try, total: PATIENCE * 2, ..Limits::default() }
 }
 
@@ -73,7 +73,7 @@ async fn settled(nodes: &[&Node], fault: Fault, viewer: Address, truth: &[Verdic
     let start = Instant::now();
     loop {
         let found = verdicts(nodes, fault, viewer).await;
-        if fault != Fault::Hangs || found == truth || start.elapsed() > PATIENCE {
+        if !fault.hangs() || found == truth || start.elapsed() > PATIENCE {
             return found;
         }
         let may_be = |(found, right): (&Verdict, &Verdict)| found == right || *found == Verdict::Unknown;
@@ -122,6 +122,28 @@ async fn a_dead_endpoint_rests_and_the_other_goes_on() {
         assert_eq!(decision.verdict, Verdict::Denied);
     }
     assert!(dead.requests() <= 3, "the dead endpoint was asked {} times", dead.requests());
+}
+
+#[tokio::test]
+async fn an_endpoint_that_answers_heads_and_no_call_is_soon_left_out() {
+    for fault in [Fault::InternalErrors, Fault::HangsOnCalls] {
+        let (faulty, good) = (Node::start().await, Node::start().await);
+        faulty.set(|world| world.fault = fault);
+        let limits = Limits { per_try: Duration::from_secs(2), total: PATIENCE, ..Limits::default() };
+        let evaluator = Evaluator::new(chains(&[&faulty, &good], limits));
+        let start = Instant::now();
+        let (mut reads_without_it, mut number) = (0, 0_u64);
+        while reads_without_it < 5 {
+            assert!(start.elapsed() < PATIENCE, "{fault:?}: asked {} times", faulty.requests());
+            let (before, mut address) = (faulty.requests(), [0x51; 20]);
+            number += 1;
+            address[..8].copy_from_slice(&number.to_be_bytes());
+            // The good endpoint leaves a doubt each time, which another might clear up.
+            let found = beside(&evaluator, NOWHERE, vec![Wallet { chain: ChainId::ETHEREUM, address: Address::new(address) }]);
+            let is_right = found.await == ONLY_THE_BAD_ONE;
+            reads_without_it = if is_right && faulty.requests() == before { reads_without_it + 1 } else { 0 };
+        }
+    }
 }
 
 #[tokio::test]

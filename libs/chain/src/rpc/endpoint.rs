@@ -122,6 +122,20 @@ impl Endpoint {
         tracing::debug!(chain = %self.chain, endpoint = %self, %fault, "an rpc endpoint is passed over");
     }
 
+    /// No contract could be read through it.
+    pub(super) fn fruitless(&self) {
+        self.state().health.fruitless(Instant::now());
+        tracing::debug!(chain = %self.chain, endpoint = %self, "an rpc endpoint answered no contract's call");
+    }
+
+    pub(super) fn is_fruitless(&self) -> bool {
+        self.state().health.is_fruitless()
+    }
+
+    pub(super) fn is_avoided(&self) -> bool {
+        self.state().health.is_avoided(Instant::now())
+    }
+
     pub(super) fn abandoned(&self) {
         self.state().health.abandoned();
     }

@@ -4,6 +4,10 @@ use std::time::{Duration, Instant};
 
 /// Failures in a row that open the breaker.
 const FAILURES_TO_OPEN: u32 = 3;
+/// Tries in a row without one understood answer of a contract after which the endpoint is asked last.
+const FRUITLESS_TO_AVOID: u32 = 3;
+/// How long such an endpoint is left out where another has answered.
+const AVOIDED_FOR: Duration = Duration::from_secs(15);
 /// First rest of an endpoint; doubled at each failed probe.
 const FIRST_REST: Duration = Duration::from_secs(1);
 /// Longest rest: an endpoint that came back is noticed within it.
@@ -19,6 +23,8 @@ pub(super) struct Health {
     latency_ms: f64,
     failure_rate: f64,
     failures: u32,
+    fruitless: u32,
+    avoided_until: Option<Instant>,
     rest: Duration,
     open_until: Option<Instant>,
     probing: bool,
@@ -26,7 +32,16 @@ pub(super) struct Health {
 
 impl Health {
     pub(super) const fn new() -> Self {
-        Self { latency_ms: 0.0, failure_rate: 0.0, failures: 0, rest: FIRST_REST, open_until: None, probing: false }
+        Self {
+            latency_ms: 0.0,
+            failure_rate: 0.0,
+            failures: 0,
+            fruitless: 0,
+            avoided_until: None,
+            rest: FIRST_REST,
+            open_until: None,
+            probing: false,
+        }
     }
 
     /// Smaller is better.
@@ -54,6 +69,8 @@ impl Health {
         self.latency_ms = if self.latency_ms == 0.0 { millis(took) } else { mix(self.latency_ms, millis(took)) };
         self.failure_rate = mix(self.failure_rate, 0.0);
         self.failures = 0;
+        self.fruitless = 0;
+        self.avoided_until = None;
         self.rest = FIRST_REST;
         self.open_until = None;
         self.probing = false;
@@ -76,6 +93,25 @@ impl Health {
     pub(super) fn passed_over(&mut self) {
         self.failure_rate = mix(self.failure_rate, 1.0);
         self.probing = false;
+    }
+
+    /// No contract gave an answer. It may be theirs to blame, so it is no reason to rest: it is asked, but after others.
+    pub(super) fn fruitless(&mut self, now: Instant) {
+        self.passed_over();
+        self.fruitless = self.fruitless.saturating_add(1);
+        if self.is_fruitless() {
+            self.avoided_until = Some(now + AVOIDED_FOR);
+        }
+    }
+
+    /// Whether it comes after all others. Its latency says nothing: errors are made fast.
+    pub(super) const fn is_fruitless(&self) -> bool {
+        self.fruitless >= FRUITLESS_TO_AVOID
+    }
+
+    /// Whether it is left out where another has answered.
+    pub(super) fn is_avoided(&self, now: Instant) -> bool {
+        self.avoided_until.is_some_and(|until| now < until)
     }
 
     /// The caller went away before there was an answer: a probe may be made by somebody else.
@@ -113,6 +149,18 @@ mod tests {
         assert!(health.admit(later + FIRST_REST * 2));
         health.succeeded(Duration::from_millis(5));
         assert!(health.admit(later) && !health.is_open());
+    }
+
+    #[test]
+    fn one_whose_tries_bear_nothing_is_avoided_for_a_while_and_never_rests() {
+        let (mut health, start) = (Health::new(), Instant::now());
+        for is_avoided in [false, false, true, true] {
+            health.fruitless(start);
+            assert_eq!((health.is_fruitless(), health.is_avoided(start), health.admit(start)), (is_avoided, is_avoided, true));
+        }
+        assert!(!health.is_avoided(start + AVOIDED_FOR) && health.is_fruitless());
+        health.succeeded(Duration::from_millis(5));
+        assert!(!health.is_avoided(start) && !health.is_fruitless());
     }
 
     #[test]

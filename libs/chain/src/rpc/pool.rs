@@ -43,7 +43,8 @@ impl Pool {
     fn ordered(&self) -> Vec<(usize, &Endpoint)> {
         let mut endpoints: Vec<(usize, &Endpoint)> = self.endpoints.iter().enumerate().collect();
         endpoints.sort_by(|(_, a), (_, b)| {
-            (a.is_resting(), a.score()).partial_cmp(&(b.is_resting(), b.score())).unwrap_or(std::cmp::Ordering::Equal)
+            let rank = |endpoint: &Endpoint| (endpoint.is_resting(), endpoint.is_fruitless(), endpoint.score());
+            rank(a).partial_cmp(&rank(b)).unwrap_or(std::cmp::Ordering::Equal)
         });
         endpoints
     }
@@ -62,10 +63,7 @@ impl Pool {
 
     /// One endpoint's try within its time, noted in its health.
     async fn try_one(&self, place: usize, endpoint: &Endpoint, calls: &[Call], end: Instant) -> Result<Reading, Fault> {
-        noted(endpoint, self.attempt(place, endpoint, calls, end), |reading| {
-            !reading.answers.iter().any(|answer| matches!(answer, Answer::Failed(_)))
-        })
-        .await
+        noted(endpoint, self.attempt(place, endpoint, calls, end), |reading| Service::of(calls, reading)).await
     }
 
     fn unreadable(&self, fault: Option<&Fault>) -> Unreadable {
@@ -78,19 +76,46 @@ async fn in_time<T>(end: Instant, work: impl Future<Output = Result<T, Fault>>) 
     timeout_at(end, work).await.unwrap_or(Err(Fault::TimedOut))
 }
 
-/// Waits for a try, and notes how the endpoint did: an answer is of use when `is_useful` says so.
+/// How an endpoint that gave answers has served.
+enum Service {
+    Well,
+    /// No contract could be read. That may be the contracts' doing, and then again the endpoint's.
+    Fruitless,
+    Badly(Fault),
+}
+
+impl Service {
+    fn of(calls: &[Call], reading: &Reading) -> Self {
+        if reading.answers.iter().any(|answer| matches!(answer, Answer::Failed(_))) {
+            return Self::Badly(Fault::Malformed(super::wire::Malformed::Shape));
+        }
+        if is_fruitful(calls, reading) { Self::Well } else { Self::Fruitless }
+    }
+}
+
+/// Whether some contract was read, or none was asked for.
+fn is_fruitful(calls: &[Call], reading: &Reading) -> bool {
+    let mut views = calls.iter().zip(&reading.answers).filter(|(call, _)| matches!(call, Call::View { .. })).peekable();
+    let none_asked = views.peek().is_none();
+    none_asked || views.any(|(_, answer)| matches!(answer, Answer::Word(_) | Answer::Reverted | Answer::Empty))
+}
+
+/// Waits for a try, and notes how the endpoint did: of what it gave, `service` tells.
 async fn noted<T>(
     endpoint: &Endpoint,
     attempt: impl Future<Output = Result<T, Fault>>,
-    is_useful: impl FnOnce(&T) -> bool,
+    service: impl FnOnce(&T) -> Service,
 ) -> Result<T, Fault> {
     let probe = Probe { endpoint, settled: false };
     let start = Instant::now();
     let outcome = attempt.await;
     probe.settle();
     match &outcome {
-        Ok(value) if is_useful(value) => endpoint.succeeded(start.elapsed()),
-        Ok(_) => endpoint.failed(&Fault::Malformed(super::wire::Malformed::Shape)),
+        Ok(value) => match service(value) {
+            Service::Well => endpoint.succeeded(start.elapsed()),
+            Service::Fruitless => endpoint.fruitless(),
+            Service::Badly(fault) => endpoint.failed(&fault),
+        },
         // Whose head is right is for the heads of all to say: a liar must not make the others rest.
         Err(fault @ (Fault::Lagging | Fault::FarAhead)) => endpoint.passed_over(fault),
         Err(fault) => endpoint.failed(fault),
@@ -129,7 +154,9 @@ impl ChainReader for Pool {
             if now >= end {
                 break;
             }
-            if !endpoint.admit() {
+            // One that lately read nothing would hold up what another has read; it is the last resort.
+            let has_read = best.as_ref().is_some_and(|best| is_fruitful(calls, best));
+            if (has_read && endpoint.is_avoided()) || !endpoint.admit() {
                 continue;
             }
             match self.try_one(place, endpoint, calls, end.min(now + self.limits.per_try)).await {
@@ -146,7 +173,7 @@ impl ChainReader for Pool {
         let mut fault = None;
         for (_, endpoint) in self.ordered().into_iter().filter(|(_, endpoint)| endpoint.admit()) {
             let end = Instant::now() + self.limits.per_try;
-            match noted(endpoint, in_time(end, read::gas_price(endpoint)), |_| true).await {
+            match noted(endpoint, in_time(end, read::gas_price(endpoint)), |_| Service::Well).await {
                 Ok(price) => return Ok(price),
                 Err(found) => fault = Some(found),
             }

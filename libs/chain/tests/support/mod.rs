@@ -62,9 +62,11 @@ pub enum Fault {
     OutOfGas,
     NotHex,
     FarAhead,
+    InternalErrors,
+    HangsOnCalls,
 }
 
-pub const FAULTS: [Fault; 21] = [
+pub const FAULTS: [Fault; 23] = [
     Fault::Hangs,
     Fault::Status500,
     Fault::Throttles,
@@ -86,6 +88,8 @@ pub const FAULTS: [Fault; 21] = [
     Fault::OutOfGas,
     Fault::NotHex,
     Fault::FarAhead,
+    Fault::InternalErrors,
+    Fault::HangsOnCalls,
 ];
 
 /// What the node is and has seen.
@@ -106,6 +110,13 @@ pub struct World {
 pub struct Node {
     pub url: String,
     pub world: Arc<Mutex<World>>,
+}
+
+impl Fault {
+    /// Whether only the time of a try ends it.
+    pub const fn hangs(self) -> bool {
+        matches!(self, Self::Hangs | Self::HangsOnCalls)
+    }
 }
 
 impl Node {
@@ -156,6 +167,7 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, body: String) -> Respons
         // As text at once: to encode it as an answer takes an unoptimised node seconds.
         _ if body.contains(&hex::encode(HUGE.as_bytes())) => return plain(200, &"0".repeat(5 * 1024 * 1024)),
         Fault::Hangs => std::future::pending().await,
+        Fault::HangsOnCalls if body.contains("eth_call") => std::future::pending().await,
         Fault::Status500 => return plain(500, "[]"),
         Fault::Throttles => return plain(429, ""),
         Fault::Html => return plain(200, "<html>maintenance</html>"),
@@ -232,6 +244,7 @@ fn call(world: &mut World, params: &Value) -> Result<Value, Refusal> {
     }
     match world.fault {
         Fault::RateLimitedItems => return Err((-32005, "limit exceeded")),
+        Fault::InternalErrors => return Err((-32603, "internal error")),
         Fault::OutOfGas => return Err(OUT_OF_GAS),
         Fault::NotHex => return Ok(json!("zz")),
         _ => {}
