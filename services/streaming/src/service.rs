@@ -85,7 +85,10 @@ async fn check_gates(engine: Arc<Engine>, every: Duration, stop: CancellationTok
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        engine.check_in_use().await?;
+        // The next round tries again. A task that begins anew waits longer and longer, and meanwhile asks no gate at all.
+        if let Err(error) = engine.check_in_use().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a session that must not go on could not be ended yet");
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::atomic::Ordering;
 
-use streamgate_core::{Failure, Role, ServiceName, caller::Identity, ids::EventId};
+use streamgate_core::{Failure, Role, ServiceName, caller::Identity, ids::EventId, time::now_ms};
 use streamgate_proto::streamgate::{
     events::v1::{Event, GateChanged, MetadataDeleted, event::Payload},
     streaming::v1::{self as pb, streaming_service_server::StreamingService},
@@ -128,7 +128,7 @@ async fn an_operator_plays_on_only_while_an_operator() {
     for operator in &operators {
         opened.push(play.create(operator, &play.playback_id).await.unwrap());
     }
-    let owner = play.create(&play.owner, &play.playback_id).await.unwrap();
+    play.create(&play.owner, &play.playback_id).await.unwrap();
     let calls = || play.world.role_calls.load(Ordering::SeqCst);
     assert_eq!((play.engine.check_in_use().await.unwrap(), calls()), (3, 1), "all accounts are asked for in one call");
     *play.world.roles_away.lock().unwrap() = true;
@@ -141,7 +141,56 @@ async fn an_operator_plays_on_only_while_an_operator() {
         let session = play.session(operator, &opened.session_id).await.unwrap();
         assert_eq!((session.state(), session.reason.as_str()), (pb::SessionState::Revoked, "role_lost"));
     }
-    assert!(play.read(&owner.token, "v720/init.mp4").await.is_ok(), "a title is its owner's whatever the role");
+}
+
+async fn an_owner_plays_on_in_any_role_until_the_key_is_revoked() {
+    let play = Fixture::always_checking().await;
+    play.world.titles.lock().unwrap()[0].1.gate = None;
+    let opened = play.create(&play.owner, &play.playback_id).await.unwrap();
+    for role in [Role::Viewer, Role::Creator] {
+        *play.world.role.lock().unwrap() = Some(role);
+        play.engine.check_in_use().await.unwrap();
+        assert!(play.read(&opened.token, "v720/init.mp4").await.is_ok(), "{role}");
+    }
+    *play.world.role.lock().unwrap() = None;
+    *play.world.roles_away.lock().unwrap() = true;
+    play.engine.check_in_use().await.unwrap();
+    assert!(play.read(&opened.token, "v720/init.mp4").await.is_ok(), "unknown is not no");
+    *play.world.roles_away.lock().unwrap() = false;
+    play.engine.check_in_use().await.unwrap();
+    assert_eq!(play.reason_of(&opened.token, "v720/init.mp4").await, "session_revoked");
+    let session = play.session(&play.owner, &opened.session_id).await.unwrap();
+    assert_eq!((session.state(), session.reason.as_str()), (pb::SessionState::Revoked, "role_lost"));
+}
+
+async fn gates_are_asked_also_while_no_session_can_be_ended() {
+    let play = Fixture::always_checking().await;
+    let operator = play.create(&as_account(Role::Operator, None), &play.playback_id).await.unwrap();
+    let viewed = play.create(&viewer(), &play.playback_id).await.unwrap();
+    let ungated = play.second_title();
+    play.create(&viewer(), &ungated).await.unwrap();
+    play.world.titles.lock().unwrap()[1].1.gate = None;
+    *play.world.role.lock().unwrap() = Some(Role::Viewer);
+    let granted_ms = now_ms();
+    while now_ms() == granted_ms {
+        tokio::task::yield_now().await;
+    }
+    let questions = || play.world.gate_questions.load(Ordering::SeqCst);
+    let before = questions();
+    rename(&play, "sessions", "sessions_away").await;
+    assert!(play.engine.check_in_use().await.is_err(), "two have to end, and none can");
+    assert_eq!(questions(), before + 1);
+    assert!(play.read(&viewed.token, "v720/init.mp4").await.is_ok());
+    assert!(play.read(&operator.token, "v720/init.mp4").await.is_err(), "who has to end reads nothing");
+    rename(&play, "sessions_away", "sessions").await;
+    assert_eq!(play.engine.check_in_use().await.unwrap(), 3, "those that are left are ended by the next round");
+    assert_eq!(play.reason_of(&operator.token, "v720/init.mp4").await, "session_revoked");
+}
+
+async fn rename(play: &Fixture, from: &str, to: &str) {
+    let mut tx = play.db.begin().await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("ALTER TABLE {from} RENAME TO {to}"))).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
 }
 
 async fn while_a_role_is_unknown_an_operator_plays_on_for_a_while_only() {
@@ -313,6 +362,8 @@ streamgate_testkit::on_both_engines! {
     the_round_of_checks_revokes_without_a_request,
     many_requests_of_a_session_ask_the_gate_once,
     an_operator_plays_on_only_while_an_operator,
+    an_owner_plays_on_in_any_role_until_the_key_is_revoked,
+    gates_are_asked_also_while_no_session_can_be_ended,
     while_a_role_is_unknown_an_operator_plays_on_for_a_while_only,
     without_an_answer_playback_goes_on_for_a_while_only,
     metadata_away_keeps_a_playing_session_and_opens_none,

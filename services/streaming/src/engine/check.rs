@@ -17,15 +17,25 @@ use crate::{Error, Result};
 
 /// Playback ids that are looked up at once.
 const LOOKUPS_AT_ONCE: usize = 8;
+/// So many ends that fail are the database's fault and no session's. Each may take it as long as it waits for a lock.
+const MOST_FAILED_ENDS: usize = 2;
 
 /// What became of the lookup of a playback id.
 type Resolved = Result<Option<Title>, Failure>;
 
 /// A session, the title that it plays, and the doubts that the check began with.
 struct Check<'a> {
-    live: &'a Live,
+    live: &'a Arc<Live>,
     title: &'a Title,
     doubts: u64,
+}
+
+/// A session that must not go on, and why.
+struct End {
+    live: Arc<Live>,
+    state: State,
+    reason: &'static str,
+    unmet: Vec<String>,
 }
 
 impl Check<'_> {
@@ -39,6 +49,10 @@ impl Check<'_> {
 
     fn grant(&self) {
         self.live.grant(now_ms(), &self.title.gate_hash, self.doubts);
+    }
+
+    fn revoke(&self, reason: &'static str, unmet: Vec<String>) -> End {
+        End { live: Arc::clone(self.live), state: State::Revoked, reason, unmet }
     }
 }
 
@@ -76,7 +90,8 @@ impl Engine {
         let now = now_ms();
         let ask = !live.granted_within(now, recheck_ms) && !live.unknown_within(now, self.config.unknown_retry_ms.into());
         if ask && live.is_active(now) {
-            self.check_all(std::slice::from_ref(live)).await?;
+            let ends = self.check_all(std::slice::from_ref(live)).await;
+            self.end_all(ends).await?;
         }
         drop(one_check);
         live.refuse_if_over(now_ms())?;
@@ -87,7 +102,7 @@ impl Engine {
     /// Checks all sessions in use together. One whose check is under way is left to it.
     ///
     /// # Errors
-    /// What the store says.
+    /// What the store says of a session that could not be ended. All others were checked.
     pub async fn check_in_use(&self) -> Result<usize> {
         let now = now_ms();
         let in_use = self.sessions.in_use(now - i64::from(self.config.in_use_seconds) * 1000, now);
@@ -118,43 +133,49 @@ impl Engine {
                 chosen.push(live);
             }
         }
-        self.check_all(&chosen).await?;
+        let ends = self.check_all(&chosen).await;
+        // Nobody who plays on waits for the ends of others.
         drop(held);
+        self.end_all(ends).await?;
         Ok(chosen.len())
     }
 
-    /// Looks every title up again, asks what lets each session play, and notes the answers.
-    async fn check_all(&self, sessions: &[Arc<Live>]) -> Result<()> {
+    /// Looks every title up again, asks what lets each session play, and notes who may go on. The others have to end.
+    async fn check_all(&self, sessions: &[Arc<Live>]) -> Vec<End> {
         let doubts: Vec<u64> = sessions.iter().map(|live| live.doubts()).collect();
         let titles = self.resolve_all(sessions).await;
-        let (mut by_right, mut by_gate) = (Vec::new(), Vec::new());
+        let (mut by_right, mut by_gate, mut ends) = (Vec::new(), Vec::new(), Vec::new());
         for (live, doubts) in sessions.iter().zip(doubts) {
             match titles.get(&live.opened().playback_id) {
                 Some(Ok(Some(title))) if title.content_id == live.opened().content_id => {
                     let check = Check { live, title, doubts };
                     if live.opened().privileged { by_right.push(check) } else { by_gate.push(check) }
                 }
-                Some(Ok(_)) => self.close(live, State::Ended, TITLE_DELETED, Vec::new()).await?,
+                Some(Ok(_)) => {
+                    let live = Arc::clone(live);
+                    ends.push(End { live, state: State::Ended, reason: TITLE_DELETED, unmet: Vec::new() });
+                }
                 Some(Err(_)) | None => self.note_unknown(live),
             }
         }
-        self.check_rights(by_right).await?;
-        self.check_gates(by_gate).await
+        let (of_rights, of_gates) = tokio::join!(self.check_rights(by_right), self.check_gates(by_gate));
+        ends.extend(of_rights.into_iter().chain(of_gates));
+        ends
     }
 
-    /// Whose title it is plays on; anybody else only while an operator, which a token does not tell of.
-    async fn check_rights(&self, checks: Vec<Check<'_>>) -> Result<()> {
-        let (own, others): (Vec<_>, Vec<_>) = checks.into_iter().partition(Check::is_owners);
-        own.iter().for_each(Check::grant);
-        let roles = self.roles_of(&others).await;
-        for check in others {
+    /// Whose title it is plays on in any role, until the account may do nothing any more; anybody else only while an
+    /// operator. A token tells neither.
+    async fn check_rights(&self, checks: Vec<Check<'_>>) -> Vec<End> {
+        let roles = self.roles_of(&checks).await;
+        let mut ends = Vec::new();
+        for check in checks {
             match check.account().and_then(|account| roles.get(account)) {
-                Some(Some(Role::Operator)) => check.grant(),
-                Some(_) => self.close(check.live, State::Revoked, ROLE_LOST, Vec::new()).await?,
+                Some(Some(role)) if *role == Role::Operator || check.is_owners() => check.grant(),
+                Some(_) => ends.push(check.revoke(ROLE_LOST, Vec::new())),
                 None => self.note_unknown(check.live),
             }
         }
-        Ok(())
+        ends
     }
 
     /// What the accounts of these sessions may do, as far as it can be told.
@@ -172,11 +193,11 @@ impl Engine {
     }
 
     /// Asks all gates together, each once for one wallet.
-    async fn check_gates(&self, checks: Vec<Check<'_>>) -> Result<()> {
-        let (mut questions, mut places, mut asked) = (Vec::new(), HashMap::new(), Vec::new());
+    async fn check_gates(&self, checks: Vec<Check<'_>>) -> Vec<End> {
+        let (mut questions, mut places, mut asked, mut ends) = (Vec::new(), HashMap::new(), Vec::new(), Vec::new());
         for check in checks {
             let Some(gate) = &check.title.gate else {
-                self.close(check.live, State::Revoked, GATE_MISSING, Vec::new()).await?;
+                ends.push(check.revoke(GATE_MISSING, Vec::new()));
                 continue;
             };
             let wallet = &check.live.opened().wallet;
@@ -187,7 +208,7 @@ impl Engine {
             asked.push((check, place));
         }
         if questions.is_empty() {
-            return Ok(());
+            return ends;
         }
         let verdicts = self.deps.gates.evaluate(questions).await;
         for (check, place) in asked {
@@ -198,12 +219,27 @@ impl Engine {
                 }
                 Some(Verdict::Denied(unmet)) => {
                     self.deps.metrics.gate_checked("denied");
-                    self.close(check.live, State::Revoked, GATE_NOT_MET, unmet.clone()).await?;
+                    ends.push(check.revoke(GATE_NOT_MET, unmet.clone()));
                 }
                 Some(Verdict::Unknown) | None => self.note_unknown(check.live),
             }
         }
-        Ok(())
+        ends
+    }
+
+    /// Ends sessions, the next one also when one can't be ended. Those that are left are for the next check.
+    ///
+    /// # Errors
+    /// What the store said first.
+    async fn end_all(&self, ends: Vec<End>) -> Result<()> {
+        let mut failures = Vec::new();
+        for End { live, state, reason, unmet } in ends {
+            failures.extend(self.close(&live, state, reason, unmet).await.err());
+            if failures.len() == MOST_FAILED_ENDS {
+                break;
+            }
+        }
+        failures.into_iter().next().map_or(Ok(()), Err)
     }
 
     async fn resolve_all(&self, sessions: &[Arc<Live>]) -> HashMap<String, Resolved> {

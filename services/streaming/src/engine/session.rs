@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub const GATE_NOT_MET: &str = "gate_not_met";
 /// Reason of a session whose title lost its gate.
 pub const GATE_MISSING: &str = "gate_missing";
-/// Reason of an operator's session whose account no longer is one.
+/// Reason of a session of an account that was an operator's and no longer is, or whose API key was revoked.
 pub const ROLE_LOST: &str = "role_lost";
 /// Reason of a session whose title or playback id was deleted.
 pub const TITLE_DELETED: &str = "title_deleted";
