@@ -2,7 +2,8 @@
 //!
 //! An endpoint that lags would answer from the past, so it is passed over. One that says too much, by a fault or out of
 //! malice, must not make all others look as if they lagged: its word counts when another endpoint says nearly the same,
-//! or when it has grown as a chain does.
+//! or when it has grown as a chain does. Endpoints that stand still agree with each other for ever, so they bear each
+//! other no witness.
 
 use std::time::Duration;
 
@@ -17,16 +18,26 @@ const BLOCKS_A_SECOND: u64 = 20;
 /// How long what was said counts: a local chain may begin again.
 const COUNTS_FOR: Duration = Duration::from_secs(30);
 
+/// How long an endpoint whose word has grown counts as one that goes with its chain. Shorter than the time of a block on
+/// some chains: there two agree soon after each block, which is enough.
+const MOVES_FOR: Duration = Duration::from_secs(10);
+
 /// What an endpoint said, and when.
 #[derive(Debug, Clone, Copy)]
 struct Word {
     number: u64,
     at: Instant,
+    /// When it was first heard to say more than before.
+    grown_at: Option<Instant>,
 }
 
 impl Word {
     fn counts(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.at) < COUNTS_FOR
+    }
+
+    fn moves(&self, now: Instant) -> bool {
+        self.grown_at.is_some_and(|grown_at| now.saturating_duration_since(grown_at) < MOVES_FOR)
     }
 
     fn is_near(&self, number: u64) -> bool {
@@ -49,9 +60,12 @@ impl Tip {
 
     /// Whether the endpoint at `place`, which says `number`, may be read.
     pub(super) fn judge(&mut self, place: usize, number: u64, now: Instant) -> Result<(), Fault> {
-        let said = Word { number, at: now };
+        let before = self.words[place];
+        let moved = before.is_some_and(|before| number > before.number);
+        let grown_at = if moved { Some(now) } else { before.and_then(|before| before.grown_at) };
+        let said = Word { number, at: now, grown_at };
         self.words[place] = Some(said);
-        let is_agreed = self.is_said_by_another(place, number, now);
+        let is_agreed = said.moves(now) && self.others_near(place, number, now).any(|word| word.moves(now));
         let Some((newest, by, is_proved)) = self.newest.filter(|(newest, ..)| newest.counts(now)) else {
             self.newest = Some((said, place, is_agreed));
             return Ok(());
@@ -69,8 +83,8 @@ impl Tip {
             self.newest = Some((newest, by, is_proved || by != place));
             return Ok(());
         }
-        // Two against one word, unless that one has company as well.
-        if is_agreed && !self.is_said_by_another(by, newest.number, now) {
+        // Two that move against one word, unless that one has company as well.
+        if is_agreed && self.others_near(by, newest.number, now).next().is_none() {
             self.newest = Some((said, place, true));
             return Ok(());
         }
@@ -78,9 +92,10 @@ impl Tip {
         if is_proved || by == place { Err(Fault::Lagging) } else { Ok(()) }
     }
 
-    fn is_said_by_another(&self, place: usize, number: u64, now: Instant) -> bool {
-        let others = self.words.iter().enumerate().filter(|(other, _)| *other != place).filter_map(|(_, word)| *word);
-        others.into_iter().any(|word| word.counts(now) && word.is_near(number))
+    /// What others say that is nearly the same.
+    fn others_near(&self, place: usize, number: u64, now: Instant) -> impl Iterator<Item = Word> {
+        let others = self.words.iter().enumerate().filter(move |(other, _)| *other != place).filter_map(|(_, word)| *word);
+        others.filter(move |word| word.counts(now) && word.is_near(number))
     }
 }
 
@@ -130,11 +145,39 @@ mod tests {
             let later = start + Duration::from_secs(1);
             assert_eq!(say(&mut tip, later, &[(1, 1001), (endpoints - 1, 1002)]), [Ok(()); 2]);
         }
-        // Two others outvote even one that counts on.
+        // Two others that move outvote even one that counts on.
         let (mut tip, start) = (Tip::of(3), Instant::now());
         assert_eq!(say(&mut tip, start, &[(0, FAR), (0, FAR + 1), (1, 1000)]), [Ok(()), Ok(()), Err(Fault::Lagging)]);
-        assert_eq!(say(&mut tip, start, &[(2, 1000), (1, 1000)]), [Ok(()); 2]);
-        assert_eq!(say(&mut tip, start, &[(0, FAR + 2), (1, 1001)]), [Err(Fault::FarAhead), Ok(())]);
+        assert_eq!(say(&mut tip, start, &[(2, 1000), (1, 1001)]), [Err(Fault::Lagging); 2]);
+        assert_eq!(say(&mut tip, start, &[(2, 1001), (1, 1001)]), [Ok(()); 2]);
+        assert_eq!(say(&mut tip, start, &[(0, FAR + 2), (1, 1002)]), [Err(Fault::FarAhead), Ok(())]);
+    }
+
+    #[test]
+    fn two_that_stand_still_do_not_outvote_one_that_moves() {
+        let (mut tip, start) = (Tip::of(3), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        // All go with their chain, until two of them come no further.
+        assert_eq!(say(&mut tip, start, &[(0, 990), (1, 990), (2, 990)]), [Ok(()); 3]);
+        assert_eq!(say(&mut tip, after(1), &[(0, 1000), (1, 1000), (2, 1000)]), [Ok(()); 3]);
+        for seconds in 11..100 {
+            let words = [(1, 1000), (2, 1000), (0, 1000 + 4 * seconds), (1, 1000), (2, 1000)];
+            let found = say(&mut tip, after(seconds), &words);
+            // Until the first one is heard again, nobody knows of newer blocks.
+            let early = if seconds == 11 { Ok(()) } else { Err(Fault::Lagging) };
+            assert_eq!(found, [early, early, Ok(()), Err(Fault::Lagging), Err(Fault::Lagging)], "{seconds}");
+        }
+        // They go on, and are heard again as soon as they have caught up.
+        assert_eq!(say(&mut tip, after(100), &[(1, 1390), (2, 1396)]), [Ok(()); 2]);
+    }
+
+    #[test]
+    fn two_that_were_never_seen_to_move_do_not_outvote_either() {
+        let (mut tip, start) = (Tip::of(3), Instant::now());
+        let later = start + Duration::from_secs(1);
+        assert_eq!(say(&mut tip, start, &[(0, 1050)]), [Ok(())]);
+        let found = say(&mut tip, later, &[(0, 1051), (1, 1000), (2, 1000), (1, 1000), (0, 1052)]);
+        assert_eq!(found, [Ok(()), Err(Fault::Lagging), Err(Fault::Lagging), Err(Fault::Lagging), Ok(())]);
     }
 
     #[test]
