@@ -5,6 +5,7 @@ mod support;
 
 use streamgate_core::ids::AccountId;
 use streamgate_proto::streamgate::auth::v1 as pb;
+use streamgate_testkit::LogCapture;
 use support::{Service, Wallet, bearer, operator, reason};
 
 async fn roles(service: &Service, accounts: &[&str]) -> Vec<pb::Role> {
@@ -47,8 +48,44 @@ async fn roles_are_told_to_services_alone_and_for_so_many_accounts() {
     assert!(roles(&service, &[]).await.is_empty());
 }
 
+async fn the_most_accounts_of_a_call_are_told_in_order() {
+    let service = Service::start().await;
+    let operator = service.sign_in(&operator()).await.account.unwrap().account_id;
+    let viewer = service.sign_in(&Wallet::new(1)).await.account.unwrap().account_id;
+    let nobody = AccountId::new().to_string();
+    let known = [(&operator, pb::Role::Operator), (&viewer, pb::Role::Viewer), (&nobody, pb::Role::Unspecified)];
+    let asked: Vec<_> = known.into_iter().cycle().take(1000).collect();
+    let ids: Vec<&str> = asked.iter().map(|(id, _)| id.as_str()).collect();
+    let expected: Vec<pb::Role> = asked.iter().map(|(_, role)| *role).collect();
+    assert_eq!(roles(&service, &ids).await, expected);
+}
+
+async fn a_start_tells_of_operators_that_are_not_listed() {
+    let service = Service::start().await;
+    for wallet in [operator(), Wallet::new(1), Wallet::new(2)] {
+        service.sign_in(&wallet).await;
+    }
+    let token = service.sign_in(&operator()).await.access_token;
+    let key = pb::CreateApiKeyRequest { name: "nightly".into(), role: pb::Role::Operator.into() };
+    service.client().create_api_key(bearer(key, &token)).await.unwrap();
+    let left = Wallet::new(1).address().lower();
+    let mut tx = service.database().await.begin().await.unwrap();
+    let written = sqlx::query("UPDATE accounts SET role = 'operator' WHERE address = $1").bind(left.as_str());
+    written.execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let (log, guard) = LogCapture::start();
+    service.beside(&[operator()]).await;
+    drop(guard);
+    let told: Vec<String> =
+        log.troubles().into_iter().map(|line| line.text).filter(|text| text.contains("operator_wallets")).collect();
+    assert!(told.len() == 1 && told[0].to_lowercase().contains(&left), "{told:?}");
+}
+
 streamgate_testkit::on_both_engines! {
     support:
     a_service_learns_a_new_role_and_a_revoked_key_at_once,
     roles_are_told_to_services_alone_and_for_so_many_accounts,
+    the_most_accounts_of_a_call_are_told_in_order,
+    a_start_tells_of_operators_that_are_not_listed,
 }

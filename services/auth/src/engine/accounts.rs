@@ -19,6 +19,8 @@ use crate::Error;
 
 /// Tokens of pages of this list work for no other.
 const LIST: &str = "accounts";
+/// Operators that a start names in the log; how many more there are is said with them.
+const NAMED_AT_MOST: usize = 20;
 
 /// An account as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +110,22 @@ pub(super) async fn forget_listed(
 }
 
 impl Engine {
+    /// Tells who is an operator by a row and not by the list. Somebody may have made them so; but releases before this one
+    /// wrote the role down for listed wallets too, and of one that left the list since, nothing else would tell.
+    pub(super) async fn tell_unlisted(&self) -> Result<(), Error> {
+        let rows: Vec<AccountRow> = sqlx::query_as(
+            "SELECT id, role, wallet, created_at FROM accounts WHERE role = 'operator' AND address IS NOT NULL ORDER BY id",
+        )
+        .fetch_all(self.db.pool())
+        .await?;
+        let unlisted: Vec<AccountRow> = rows.into_iter().filter(|row| !self.is_listed(row)).collect();
+        for AccountRow { id, wallet, .. } in unlisted.iter().take(NAMED_AT_MOST) {
+            let (wallet, unlisted) = (wallet.as_deref().unwrap_or_default(), unlisted.len());
+            tracing::warn!(account_id = %id, wallet, unlisted, "a wallet is an operator without being in operator_wallets");
+        }
+        Ok(())
+    }
+
     /// The account with the role that it has now.
     pub(super) fn as_of_now(&self, row: AccountRow) -> AccountRow {
         if self.is_listed(&row) { AccountRow { role: Role::Operator, ..row } } else { row }

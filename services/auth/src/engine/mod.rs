@@ -67,7 +67,9 @@ impl Engine {
         accounts::forget_listed(&mut tx, operators.iter().copied(), config.role_of_new()).await?;
         tx.commit().await?;
         let settings = Arc::new(Settings { config, origins, operators });
-        Ok(Self { db, keys, evaluator, metrics, settings, challenges_made: Arc::default() })
+        let engine = Self { db, keys, evaluator, metrics, settings, challenges_made: Arc::default() };
+        engine.tell_unlisted().await?;
+        Ok(engine)
     }
 
     /// Forgets what has expired.

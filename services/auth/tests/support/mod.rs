@@ -65,6 +65,7 @@ pub async fn open(path: &Path) -> Database {
 /// Statements that read a whole table, and why they may.
 pub const READ_WHOLE: &[(&str, &str)] = &[
     (" signing_keys ", "two or three rows: a new key a month, withdrawn the month after"),
+    ("WHERE role = 'operator' AND address IS NOT NULL", "once at each start"),
     ("SELECT count(*) FROM challenges", "a bounded number of challenges waits"),
     ("ORDER BY created_at, id LIMIT", "a bounded number of challenges waits"),
 ];
