@@ -8,8 +8,8 @@ use crate::origins;
 
 /// Signing takes a person seconds; five minutes leave room for finding the phone.
 const DEFAULT_CHALLENGE_TTL_SECONDS: u32 = 300;
-/// About 100 MB of rows when many ask for challenges without end. One caller at the edge's default of 200 a second makes
-/// 60,000 in the time of a challenge, so that it takes several to push out one that is waiting.
+/// About 100 MB of rows when many ask for challenges without end. One network address at the edge's default of 200 a second
+/// makes 60,000 in the time of a challenge, so that it takes four to push out one that is waiting.
 const DEFAULT_CHALLENGES_TOTAL: u32 = 200_000;
 /// A lowered role, or a lost device, ends within this time.
 const DEFAULT_ACCESS_TTL_SECONDS: u32 = 600;
@@ -24,7 +24,8 @@ pub struct Config {
     pub default_role: String,
     /// Origins beside the public URL from which wallets may sign in, such as `https://video.example`.
     pub allowed_origins: Vec<String>,
-    /// How long a challenge may be used, in seconds.
+    /// How long a challenge may be used, in seconds. Where it is longer than the default, `challenges_total` has to grow with
+    /// it, or one caller alone can push out challenges: not checked, since how often one may ask is a setting of the edge.
     pub challenge_ttl_seconds: u32,
     /// Challenges at a time, with a hundredth more for each replica; the oldest give way.
     pub challenges_total: u32,

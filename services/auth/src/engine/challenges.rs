@@ -1,8 +1,9 @@
 //! Messages to sign: made here, kept here, used once.
 //!
 //! Anybody may ask for a challenge of anybody's address, and who asks is not known here. So there is no share of an
-//! address that a stranger could use up: a challenge gives way to newer ones only when all addresses together have too many,
-//! which one caller can't reach within the time of a challenge at the rate that the edge lets through.
+//! address that a stranger could use up: a challenge gives way to newer ones only when all addresses together have too many.
+//! With the defaults, one network address at the rate that the edge lets through does not come that far within the time of
+//! a challenge. Several together do, and push out challenges that nobody has signed yet.
 
 use std::sync::atomic::Ordering;
 
