@@ -6,8 +6,39 @@ use streamgate_store::{BlobKey, Transaction};
 use super::Engine;
 use crate::Error;
 
-/// Titles or versions that one round purges.
-const MOST_AT_ONCE: i64 = 50;
+/// Titles or versions that one round purges. Those that can't be purged don't count: there may be more of them.
+const MOST_AT_ONCE: usize = 50;
+/// Titles or versions that are looked up at once.
+const PAGE: usize = 50;
+
+/// What has become of the purges of one round.
+#[derive(Debug)]
+struct Round {
+    purged: usize,
+    first_trouble: Result<(), Error>,
+}
+
+impl Round {
+    const fn new() -> Self {
+        Self { purged: 0, first_trouble: Ok(()) }
+    }
+
+    /// Notes a purge. One that fails holds up no other, unless the others meet the same.
+    fn note(&mut self, purge: Result<(), Error>) -> Result<(), Error> {
+        match purge {
+            Ok(()) => self.purged += 1,
+            Err(error) if error.is_of_all_jobs() => return Err(error),
+            Err(error) if self.first_trouble.is_ok() => self.first_trouble = Err(error),
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a page of so many was the last to look at.
+    const fn ends_with(&self, page: usize) -> bool {
+        page < PAGE || self.purged >= MOST_AT_ONCE
+    }
+}
 
 impl Engine {
     /// Deletes the media of titles that are gone, once nobody makes more of it.
@@ -15,17 +46,22 @@ impl Engine {
     /// # Errors
     /// The stores'; it is tried again.
     pub async fn purge(&self) -> Result<(), Error> {
-        let query = sqlx::query_scalar(
-            "SELECT content_id FROM deleted_contents d WHERE pending = 1 AND NOT EXISTS \
-             (SELECT 1 FROM jobs j WHERE j.content_id = d.content_id AND j.state IN ('queued', 'running')) LIMIT $1",
-        );
-        let gone: Vec<String> = query.bind(MOST_AT_ONCE).fetch_all(self.db.pool()).await?;
-        let mut done = Ok(());
-        for content in gone {
-            // One that can't be deleted holds up no other.
-            done = done.and(self.purge_content(&content).await);
+        let (mut round, mut last) = (Round::new(), String::new());
+        loop {
+            let query = sqlx::query_scalar(
+                "SELECT content_id FROM deleted_contents d WHERE pending = 1 AND content_id > $1 AND NOT EXISTS \
+                 (SELECT 1 FROM jobs j WHERE j.content_id = d.content_id AND j.state IN ('queued', 'running')) \
+                 ORDER BY content_id LIMIT $2",
+            );
+            let gone: Vec<String> = query.bind(&last).bind(page_size()).fetch_all(self.db.pool()).await?;
+            for content in &gone {
+                round.note(self.purge_content(content).await)?;
+            }
+            if round.ends_with(gone.len()) {
+                return round.first_trouble;
+            }
+            last = gone.last().cloned().unwrap_or_default();
         }
-        done
     }
 
     async fn purge_content(&self, content: &str) -> Result<(), Error> {
@@ -41,17 +77,23 @@ impl Engine {
     /// # Errors
     /// The stores'; it is tried again.
     pub async fn purge_superseded(&self) -> Result<usize, Error> {
-        let query = sqlx::query_as(
-            "SELECT job_id, content_id FROM jobs WHERE superseded_ms > 0 AND superseded_ms <= $1 AND purged < 2 \
-             AND state NOT IN ('queued', 'running') LIMIT $2",
-        );
         let before = now_ms() - self.limits.keep_superseded_ms;
-        let old: Vec<(String, String)> = query.bind(before).bind(MOST_AT_ONCE).fetch_all(self.db.pool()).await?;
-        let mut done = Ok(());
-        for (job_id, content_id) in &old {
-            done = done.and(self.purge_version(job_id, content_id).await);
+        let (mut round, mut last) = (Round::new(), (0, 0));
+        loop {
+            let query = sqlx::query_as(
+                "SELECT superseded_ms, seq, job_id, content_id FROM jobs WHERE superseded_ms > 0 AND superseded_ms <= $1 AND purged < 2 \
+                 AND state NOT IN ('queued', 'running') AND (superseded_ms, seq) > ($2, $3) ORDER BY superseded_ms, seq LIMIT $4",
+            );
+            let query = query.bind(before).bind(last.0).bind(last.1).bind(page_size());
+            let old: Vec<(i64, i64, String, String)> = query.fetch_all(self.db.pool()).await?;
+            for (_, _, job_id, content_id) in &old {
+                round.note(self.purge_version(job_id, content_id).await)?;
+            }
+            if round.ends_with(old.len()) {
+                return round.first_trouble.map(|()| round.purged);
+            }
+            last = old.last().map_or(last, |(superseded_ms, seq, ..)| (*superseded_ms, *seq));
         }
-        done.map(|()| old.len())
     }
 
     async fn purge_version(&self, job_id: &str, content_id: &str) -> Result<(), Error> {
@@ -68,6 +110,10 @@ impl Engine {
         mark(&mut tx, job_id, 2).await?;
         Ok(tx.commit().await?)
     }
+}
+
+fn page_size() -> i64 {
+    i64::try_from(PAGE).unwrap_or(i64::MAX)
 }
 
 async fn mark(tx: &mut Transaction, job_id: &str, purged: i64) -> Result<(), Error> {
