@@ -127,6 +127,13 @@ impl Error {
         is_away || self.kind() == ErrorKind::StorageFull
     }
 
+    /// Whether it lies in what is stored in one row, whoever reads it and when.
+    pub(crate) const fn is_of_one_row(&self) -> bool {
+        use sqlx::Error::{ColumnDecode, Decode};
+        use streamgate_store::Error::Database;
+        matches!(self, Self::CorruptRow(_) | Self::Store(Database(ColumnDecode { .. } | Decode(_))))
+    }
+
     fn reason(&self) -> &'static str {
         match self {
             Self::UnknownJob(_) => "job_unknown",

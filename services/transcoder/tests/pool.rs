@@ -320,16 +320,80 @@ async fn a_job_whose_settings_cannot_be_read_ends_with_a_reason() {
     assert_eq!((job.error_reason.as_str(), job.attempts), ("job_unreadable", 1));
 }
 
+/// On SQLite, which keeps a text that is none.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_ended_and_holds_up_no_other() {
+    let rig = Rig::without_worker().await;
+    let (damaged, deleted, next) = (rig.upload("owner").await, rig.upload("owner").await, rig.upload("owner").await);
+    let cancelled = rig.upload("owner").await;
+    rig.change("UPDATE jobs SET trace_parent = CAST(X'FF' AS TEXT) WHERE seq < 3").await;
+    rig.delete(&deleted).await;
+    rig.change("UPDATE jobs SET cancel_wanted = 1 WHERE seq = 4").await;
+    rig.engine.end_orphans().await.unwrap();
+    assert_eq!(rig.job(&cancelled).await.state(), JobState::Cancelled);
+    let claim = rig.engine.claim("worker", Duration::from_secs(60)).await.unwrap().unwrap();
+    assert_eq!(claim.job.content_id, next);
+    assert!(rig.engine.claim("worker", Duration::from_secs(60)).await.unwrap().is_none());
+    let sent = rig.sent().await.into_iter().filter_map(|event| match event.payload {
+        Some(Payload::TranscodingFailed(failed)) => Some((failed.content_id, failed.reason)),
+        _ => None,
+    });
+    let expected = [(deleted, "job_unreadable"), (cancelled, "cancelled"), (damaged, "job_unreadable")];
+    assert_eq!(sent.collect::<Vec<_>>(), expected.map(|(content, reason)| (content, reason.to_owned())));
+}
+
+async fn a_column_that_a_newer_release_adds_breaks_no_call_of_this_one() {
+    let rig = Rig::start(GOOD).await;
+    // Often enough for each connection to know the statements.
+    let use_all = async || {
+        let content = rig.upload("owner").await;
+        rig.until(&content, JobState::Succeeded).await;
+        for _ in 0..20 {
+            assert_eq!(rig.presentation(&content, 0).await.unwrap().video.len(), 1);
+            assert_eq!(rig.version(&content, 1).await.unwrap().video.len(), 1);
+            rig.engine.pool().await.unwrap();
+        }
+    };
+    use_all().await;
+    rig.change("ALTER TABLE jobs ADD COLUMN of_a_newer_release INTEGER NOT NULL DEFAULT 7").await;
+    rig.change("ALTER TABLE renditions ADD COLUMN of_a_newer_release INTEGER NOT NULL DEFAULT 7").await;
+    rig.change("ALTER TABLE segments ADD COLUMN of_a_newer_release INTEGER NOT NULL DEFAULT 7").await;
+    use_all().await;
+}
+
 async fn a_title_whose_media_cannot_be_deleted_holds_up_no_other() {
     let rig = Rig::start(GOOD).await;
     let content = rig.upload("owner").await;
     rig.until(&content, JobState::Succeeded).await;
     let path = rig.presentation(&content, 0).await.unwrap().video[0].track.clone().unwrap().segments[0].path.clone();
     assert!(rig.media(&content, &path).await.is_some());
-    rig.change("INSERT INTO deleted_contents (content_id) VALUES ('../no-key')").await;
+    // More than a page, and all first in line.
+    rig.change(
+        "INSERT INTO deleted_contents (content_id) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 120) \
+         SELECT '../' || CAST(i AS TEXT) FROM n",
+    )
+    .await;
     rig.delete(&content).await;
     assert!(rig.engine.purge().await.is_err(), "it is told");
     assert!(rig.media(&content, &path).await.is_none());
+}
+
+async fn an_old_version_whose_media_cannot_be_deleted_holds_up_no_other() {
+    let mut rig = Rig::start(GOOD).await;
+    let content = rig.upload("owner").await;
+    rig.until(&content, JobState::Succeeded).await;
+    rig.submit("owner", again(&content)).await.unwrap();
+    rig.until(&content, JobState::Succeeded).await;
+    rig.change(
+        "INSERT INTO jobs (job_id, content_id, owner, upload_id, source_key, state, created_ms, superseded_ms) \
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 120) \
+         SELECT CAST(i AS TEXT), '../' || CAST(i AS TEXT), '', '', '', 'failed', 1, 1 + i / 100 FROM n",
+    )
+    .await;
+    rig.limit(10);
+    assert!(rig.engine.purge_superseded().await.is_err(), "it is told");
+    assert!(rig.version(&content, 1).await.is_none());
+    assert_eq!(rig.presentation(&content, 0).await.unwrap().version, 2);
 }
 
 async fn a_worker_outlives_trouble_with_its_rows() {
@@ -366,6 +430,8 @@ streamgate_testkit::on_both_engines! {
     a_job_that_no_worker_can_carry_on_is_given_up_after_a_day,
     an_encoder_that_says_what_cannot_be_kept_or_names_what_is_not_there_has_crashed,
     a_job_whose_settings_cannot_be_read_ends_with_a_reason,
+    a_column_that_a_newer_release_adds_breaks_no_call_of_this_one,
     a_title_whose_media_cannot_be_deleted_holds_up_no_other,
+    an_old_version_whose_media_cannot_be_deleted_holds_up_no_other,
     a_worker_outlives_trouble_with_its_rows,
 }

@@ -124,7 +124,7 @@ impl Engine {
         let now = now_ms();
         let query = sqlx::query_as("SELECT COUNT(*), CAST(COALESCE(SUM(slots), 0) AS BIGINT) FROM workers WHERE seen_ms > $1");
         let (workers, slots): (i64, i64) = query.bind(now - SILENT_MS).fetch_one(self.db.pool()).await?;
-        let query = sqlx::query("SELECT * FROM jobs WHERE state IN ('queued', 'running') AND state = 'running' LIMIT $1")
+        let query = sqlx::query(rows::select_jobs!("WHERE state IN ('queued', 'running') AND state = 'running' LIMIT $1"))
             .bind(MOST_RUNNING);
         let running = query.fetch_all(self.db.pool()).await?;
         let running: Vec<Job> = running.iter().map(rows::read).collect::<Result<_, _>>()?;

@@ -24,12 +24,12 @@ impl Engine {
         // One snapshot: the revision and the rows must belong together.
         let mut tx = self.db.snapshot().await?;
         let row = match version {
-            Some(version) => sqlx::query("SELECT * FROM jobs WHERE content_id = $1 AND version = $2 AND purged = 0")
+            Some(version) => sqlx::query(rows::select_jobs!("WHERE content_id = $1 AND version = $2 AND purged = 0"))
                 .bind(content.as_str())
                 .bind(i64::from(version)),
-            None => sqlx::query(
-                "SELECT * FROM jobs WHERE content_id = $1 ORDER BY CASE WHEN state = 'succeeded' THEN 1 ELSE 0 END DESC, seq DESC LIMIT 1",
-            )
+            None => sqlx::query(rows::select_jobs!(
+                "WHERE content_id = $1 ORDER BY CASE WHEN state = 'succeeded' THEN 1 ELSE 0 END DESC, seq DESC LIMIT 1"
+            ))
             .bind(content.as_str()),
         };
         let row = row.fetch_optional(&mut *tx).await?.ok_or_else(|| Error::UnknownContent(content.to_string()))?;
@@ -37,9 +37,14 @@ impl Engine {
         if known_revision > 0 && unsigned(job.revision) == known_revision {
             return Ok(None);
         }
-        let renditions = sqlx::query("SELECT * FROM renditions WHERE job_id = $1 ORDER BY width DESC NULLS LAST, name");
+        let renditions = sqlx::query(
+            "SELECT name, width, height, rate_num, rate_den, sample_rate_hz, channels, language, codecs, timescale, init_path, init_bytes \
+             FROM renditions WHERE job_id = $1 ORDER BY width DESC NULLS LAST, name",
+        );
         let renditions = renditions.bind(&job.job_id).fetch_all(&mut *tx).await?;
-        let segments = sqlx::query("SELECT * FROM segments WHERE job_id = $1 ORDER BY rendition, number");
+        let segments = sqlx::query(
+            "SELECT rendition, number, start, duration, size_bytes, path FROM segments WHERE job_id = $1 ORDER BY rendition, number",
+        );
         let segments = segments.bind(&job.job_id).fetch_all(&mut *tx).await?;
         tx.commit().await?;
 

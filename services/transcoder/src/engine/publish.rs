@@ -199,9 +199,10 @@ impl Engine {
         );
         let made_ms: i64 = slowest.bind(&claim.job.job_id).fetch_one(&mut **tx).await?;
         let now = now_ms();
-        let row = sqlx::query(
-            "UPDATE jobs SET made_ms = CASE WHEN made_ms < $1 THEN $1 ELSE made_ms END WHERE job_id = $2 RETURNING *",
-        )
+        let row = sqlx::query(concat!(
+            "UPDATE jobs SET made_ms = CASE WHEN made_ms < $1 THEN $1 ELSE made_ms END WHERE job_id = $2 RETURNING ",
+            rows::job_columns!()
+        ))
         .bind(made_ms)
         .bind(&claim.job.job_id)
         .fetch_one(&mut **tx)

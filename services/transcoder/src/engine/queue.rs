@@ -23,6 +23,9 @@ const MOST_TROUBLE: Duration = Duration::from_secs(24 * 3600);
 /// Reason of that failure.
 const GIVEN_UP: &str = "given_up";
 
+/// Reason of the failure of a job of which nobody can read what it is.
+const UNREADABLE: &str = "job_unreadable";
+
 /// The right to run one job, until the lease ends.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
@@ -61,7 +64,14 @@ impl Engine {
     pub async fn claim(&self, owner: &str, lease: Duration) -> Result<Option<Claim>, Error> {
         loop {
             let mut tx = self.db.begin().await?;
-            let Some(job) = take(&mut tx, owner, lease).await? else { return Ok(None) };
+            let Some((seq, fence)) = take(&mut tx, owner, lease).await? else { return Ok(None) };
+            let job = match rows::by_seq(&mut *tx, seq).await {
+                Err(error) if error.is_of_one_row() => {
+                    self.bury(tx, seq, fence, &error).await?;
+                    continue;
+                }
+                job => job?,
+            };
             let (cause, id) = (&job.trace_parent, &job.job_id);
             // What may be the end of every worker must not be that of the queue: the next one in line is looked at.
             let is_deadly = job.silences >= MOST_SILENCES;
@@ -95,8 +105,30 @@ impl Engine {
         let detail =
             "every worker that began it was lost before anything was made; submit it again, or export it in another format";
         tracing::error!(job_id = job.job_id, workers = job.silences, "a job was given up, since it may be what ends its workers");
-        end(tx, &job.job_id, Some(job.fence), State::Failed, WORKER_LOST, detail).await?;
+        end(tx, job.seq, Some(job.fence), State::Failed, WORKER_LOST, detail).await?;
         self.tell_failed(tx, job, WORKER_LOST, detail).await
+    }
+
+    /// Ends a job that can't be read, and the change with it. It would be the first in line for good.
+    async fn bury(&self, mut tx: Transaction, seq: i64, fence: i64, error: &Error) -> Result<(), Error> {
+        let detail = "what is stored of the job can't be read; submit it again";
+        if !end(&mut tx, seq, Some(fence), State::Failed, UNREADABLE, detail).await? {
+            return Ok(());
+        }
+        tracing::error!(seq, error = error as &dyn std::error::Error, "a job whose row can't be read was ended");
+        match rows::told(&mut tx, seq).await {
+            Ok((job_id, content_id, owner, remake)) => {
+                let (reason, detail) = (UNREADABLE.to_owned(), detail.to_owned());
+                let failed = TranscodingFailed { job_id, content_id: content_id.clone(), reason, detail, owner, remake };
+                self.outbox.add(&mut tx, &content_id, Payload::TranscodingFailed(failed)).await?;
+            }
+            // Nobody can say whose it was.
+            Err(error) if error.is_of_one_row() => {}
+            Err(error) => return Err(error),
+        }
+        tx.commit().await?;
+        self.count_end(State::Failed, UNREADABLE);
+        Ok(())
     }
 
     /// Renews the lease.
@@ -159,7 +191,7 @@ impl Engine {
         if is_hopeless {
             let detail =
                 "no worker could carry the job on for a day; upload the file again, or ask the operator what their logs say";
-            end(&mut tx, &claim.job.job_id, Some(claim.fence()), State::Failed, GIVEN_UP, detail).await?;
+            end(&mut tx, claim.job.seq, Some(claim.fence()), State::Failed, GIVEN_UP, detail).await?;
             self.tell_failed(&mut tx, &claim.job, GIVEN_UP, detail).await?;
         }
         tx.commit().await?;
@@ -210,7 +242,7 @@ impl Engine {
     /// `LeaseLost` when somebody else has it.
     pub async fn fail(&self, claim: &Claim, reason: &str, detail: &str) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
-        let ended = end(&mut tx, &claim.job.job_id, Some(claim.fence()), State::Failed, reason, detail).await?;
+        let ended = end(&mut tx, claim.job.seq, Some(claim.fence()), State::Failed, reason, detail).await?;
         if !ended {
             return Err(claim.lost());
         }
@@ -227,7 +259,7 @@ impl Engine {
     pub async fn cancelled(&self, claim: &Claim) -> Result<(), Error> {
         let mut tx = self.db.begin().await?;
         let detail = "cancelled on request";
-        if !end(&mut tx, &claim.job.job_id, Some(claim.fence()), State::Cancelled, "cancelled", detail).await? {
+        if !end(&mut tx, claim.job.seq, Some(claim.fence()), State::Cancelled, "cancelled", detail).await? {
             return Err(claim.lost());
         }
         self.tell_failed(&mut tx, &claim.job, "cancelled", detail).await?;
@@ -238,13 +270,16 @@ impl Engine {
 
     /// Cancels a job inside a change: at once when nobody runs it, otherwise by asking its worker.
     pub(super) async fn cancel_in(&self, tx: &mut Transaction, job_id: &str, detail: &str) -> Result<(), Error> {
-        let row =
-            sqlx::query("UPDATE jobs SET cancel_wanted = 1 WHERE job_id = $1 AND state IN ('queued', 'running') RETURNING *")
-                .bind(job_id)
-                .fetch_optional(&mut **tx)
-                .await?;
-        let Some(job) = row.as_ref().map(rows::read).transpose()? else { return Ok(()) };
-        if job.state == State::Queued && end(tx, job_id, None, State::Cancelled, "cancelled", detail).await? {
+        let wanted = sqlx::query_scalar(
+            "UPDATE jobs SET cancel_wanted = 1 WHERE job_id = $1 AND state IN ('queued', 'running') RETURNING seq",
+        );
+        let Some(seq) = wanted.bind(job_id).fetch_optional(&mut **tx).await? else { return Ok(()) };
+        let job = match rows::by_seq(&mut **tx, seq).await {
+            // It is ended beside this: a title can be deleted whatever can be read of its jobs.
+            Err(error) if error.is_of_one_row() => return Ok(()),
+            job => job?,
+        };
+        if job.state == State::Queued && end(tx, seq, None, State::Cancelled, "cancelled", detail).await? {
             self.tell_failed(tx, &job, "cancelled", detail).await?;
             self.count_end(State::Cancelled, "");
         }
@@ -257,12 +292,21 @@ impl Engine {
     /// # Errors
     /// The database's.
     pub async fn end_orphans(&self) -> Result<(), Error> {
-        let query = sqlx::query(
-            "SELECT * FROM jobs WHERE state IN ('queued', 'running') AND cancel_wanted = 1 AND (state = 'queued' OR lease_until_ms < $1)",
+        let query = sqlx::query_as(
+            "SELECT seq, fence FROM jobs WHERE state IN ('queued', 'running') AND cancel_wanted = 1 AND (state = 'queued' OR lease_until_ms < $1)",
         );
-        let orphans = query.bind(now_ms()).fetch_all(self.db.pool()).await?;
-        for job in orphans.iter().map(rows::read) {
-            let claim = Claim { job: job? };
+        let orphans: Vec<(i64, i64)> = query.bind(now_ms()).fetch_all(self.db.pool()).await?;
+        for (seq, fence) in orphans {
+            let job = match rows::by_seq(self.db.pool(), seq).await {
+                Err(error) if error.is_of_one_row() => {
+                    self.bury(self.db.begin().await?, seq, fence, &error).await?;
+                    continue;
+                }
+                // Its title was deleted meanwhile.
+                Err(Error::Store(streamgate_store::Error::Database(sqlx::Error::RowNotFound))) => continue,
+                job => job?,
+            };
+            let claim = Claim { job };
             let Job { trace_parent, job_id, .. } = &claim.job;
             match caused_by(trace_parent, job_id, "cancel transcode", self.cancelled(&claim)).await {
                 Ok(()) | Err(Error::LeaseLost(_)) => {}
@@ -290,8 +334,8 @@ impl Engine {
     }
 }
 
-/// Claims the first job in line.
-async fn take(tx: &mut Transaction, owner: &str, lease: Duration) -> Result<Option<Job>, Error> {
+/// Claims the first job in line: its number and its token. What else its row holds is read apart, since that may be damaged.
+async fn take(tx: &mut Transaction, owner: &str, lease: Duration) -> Result<Option<(i64, i64)>, Error> {
     let now = now_ms();
     // A row that is being changed beside this, such as by a heartbeat, is not waited for.
     let skip = match tx.kind() {
@@ -305,16 +349,16 @@ async fn take(tx: &mut Transaction, owner: &str, lease: Duration) -> Result<Opti
          troubled_ms = CASE WHEN made_ms > attempt_made_ms THEN 0 ELSE troubled_ms END, \
          started_ms = COALESCE(started_ms, $3), attempt_ms = $3, attempt_made_ms = made_ms \
          WHERE seq = (SELECT seq FROM jobs WHERE state IN ('queued', 'running') AND cancel_wanted = 0 AND not_before_ms <= $3 AND \
-         (state = 'queued' OR (state = 'running' AND lease_until_ms < $3)) ORDER BY priority DESC, seq LIMIT 1 {skip}) RETURNING *"
+         (state = 'queued' OR (state = 'running' AND lease_until_ms < $3)) ORDER BY priority DESC, seq LIMIT 1 {skip}) RETURNING seq, fence"
     );
-    let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(owner).bind(now + millis(lease)).bind(now);
-    query.fetch_optional(&mut **tx).await?.as_ref().map(rows::read).transpose()
+    let query = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(owner).bind(now + millis(lease)).bind(now);
+    Ok(query.fetch_optional(&mut **tx).await?)
 }
 
 /// Ends a job that has not ended; with a token, only as its holder.
 async fn end(
     tx: &mut Transaction,
-    job_id: &str,
+    seq: i64,
     fence: Option<i64>,
     state: State,
     reason: &str,
@@ -322,13 +366,13 @@ async fn end(
 ) -> Result<bool, Error> {
     let done = sqlx::query(
         "UPDATE jobs SET state = $1, ended_ms = $2, error_reason = $3, error_detail = $4, revision = revision + 1, lease_owner = '', \
-         lease_until_ms = 0 WHERE job_id = $5 AND ($6 IS NULL OR fence = $6) AND state IN ('queued', 'running')",
+         lease_until_ms = 0 WHERE seq = $5 AND ($6 IS NULL OR fence = $6) AND state IN ('queued', 'running')",
     )
     .bind(state.as_str())
     .bind(now_ms())
     .bind(reason)
     .bind(detail)
-    .bind(job_id)
+    .bind(seq)
     .bind(fence)
     .execute(&mut **tx)
     .await?;

@@ -33,6 +33,26 @@ pub(super) struct NewJob<'a> {
     pub(super) now: UnixMillis,
 }
 
+/// Columns that [`read`] reads. They are named: while a newer release adds one, a statement that an open connection has
+/// prepared must not change what it gives.
+macro_rules! job_columns {
+    () => {
+        "job_id, seq, content_id, version, owner, upload_id, source_key, source_bytes, profile, ladder, settings, priority, state, fence, \
+         attempts, crashes, silences, not_before_ms, tracks, source_duration_ms, made_ms, attempt_ms, attempt_made_ms, playable_ms, \
+         remake, partial, duration_ms, poster_path, poster_bytes, error_reason, error_detail, revision, trace_parent, created_ms, \
+         started_ms, ended_ms"
+    };
+}
+pub(super) use job_columns;
+
+/// Reads jobs.
+macro_rules! select_jobs {
+    ($tail:literal) => {
+        concat!("SELECT ", $crate::engine::rows::job_columns!(), " FROM jobs ", $tail)
+    };
+}
+pub(super) use select_jobs;
+
 pub(super) fn read(row: &AnyRow) -> Result<Job, Error> {
     let job_id: String = row.try_get("job_id")?;
     let state: String = row.try_get("state")?;
@@ -83,12 +103,24 @@ pub(super) fn count(row: &AnyRow, column: &str) -> Result<u32, Error> {
 }
 
 pub(super) async fn by_id<'e>(db: impl Executor<'e, Database = Any>, id: &str) -> Result<Option<Job>, Error> {
-    let row = sqlx::query("SELECT * FROM jobs WHERE job_id = $1").bind(id).fetch_optional(db).await?;
+    let row = sqlx::query(select_jobs!("WHERE job_id = $1")).bind(id).fetch_optional(db).await?;
     row.as_ref().map(read).transpose()
 }
 
+/// The job with this number, which is there.
+pub(super) async fn by_seq<'e>(db: impl Executor<'e, Database = Any>, seq: i64) -> Result<Job, Error> {
+    read(&sqlx::query(select_jobs!("WHERE seq = $1")).bind(seq).fetch_one(db).await?)
+}
+
+/// What is told of the failure of a job: its id, its title, its owner, and whether the title could be played before.
+pub(super) async fn told(tx: &mut Transaction, seq: i64) -> Result<(String, String, String, bool), Error> {
+    let query = sqlx::query_as("SELECT job_id, content_id, owner, remake FROM jobs WHERE seq = $1").bind(seq);
+    let (job_id, content_id, owner, remake): (String, String, String, i64) = query.fetch_one(&mut **tx).await?;
+    Ok((job_id, content_id, owner, remake != 0))
+}
+
 pub(super) async fn newest<'e>(db: impl Executor<'e, Database = Any>, content_id: &str) -> Result<Option<Job>, Error> {
-    let query = sqlx::query("SELECT * FROM jobs WHERE content_id = $1 ORDER BY seq DESC LIMIT 1").bind(content_id);
+    let query = sqlx::query(select_jobs!("WHERE content_id = $1 ORDER BY seq DESC LIMIT 1")).bind(content_id);
     query.fetch_optional(db).await?.as_ref().map(read).transpose()
 }
 
@@ -101,7 +133,7 @@ pub(super) async fn list(pool: &AnyPool, filter: &Filter, page: &Page) -> Result
         ("content_id", filter.content_id.as_deref()),
     ];
     // Only the conditions that are wanted: an index serves each of them.
-    let mut text = "SELECT * FROM jobs WHERE seq < $1".to_owned();
+    let mut text = select_jobs!("WHERE seq < $1").to_owned();
     let mut values = Vec::new();
     for (column, value) in wanted {
         if let Some(value) = value {
