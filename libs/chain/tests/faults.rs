@@ -11,7 +11,9 @@ use streamgate_core::{
     gate::{Gate, Verdict},
 };
 use streamgate_proto::streamgate::gate::v1::{AtLeast, Erc20, Erc721, Group, Rule, rule::Kind};
-use support::{CHAIN, FAULTS, Fault, GLUTTON, HOLDER, HUGE, INVALID, NOWHERE, Node, PASS, SECRET, SLOW, STRANGER, chains};
+use support::{
+    CHAIN, FAULTS, Fault, GLUTTON, HOLDER, HUGE, INVALID, LIMITED, NOWHERE, Node, PASS, SECRET, SLOW, STRANGER, chains,
+};
 
 /// How long a busy machine may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -193,6 +195,26 @@ async fn a_contract_that_answers_megabytes_or_fails_spoils_its_own_gate_and_no_o
             assert_eq!(good.await.verdict, Verdict::Granted);
         }
     }
+}
+
+#[tokio::test]
+async fn what_was_read_before_a_fault_is_kept() {
+    let node = Node::start().await;
+    let evaluator = Evaluator::new(chains(&[&node], limits(Fault::None)));
+    assert_eq!(beside(&evaluator, LIMITED, viewer(0x6b)).await, ONLY_THE_BAD_ONE);
+}
+
+#[tokio::test]
+async fn a_spoilt_request_is_not_followed_by_any_number_of_others() {
+    let node = Node::start().await;
+    node.set(|world| world.multicall = false);
+    let limits = Limits { calls_per_request: 300, ..limits(Fault::None) };
+    let evaluator = Evaluator::new(chains(&[&node], limits));
+    let contracts = (1..=150).map(|number| Address::new([number; 20])).chain([HUGE]);
+    let query = |contract| Query { gate: Gate::try_from(balance_at(contract)).unwrap(), wallets: viewer(0x6c) };
+    let decisions = evaluator.evaluate_many(contracts.map(query).collect()).await;
+    assert!(decisions.iter().all(|decision| decision.verdict == Verdict::Unknown));
+    assert_eq!(node.requests(), 102, "the head, all together, and a hundred apart");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use url::Url;
 use super::{
     Answer, BlockRef, Call, ChainReader, Limits, Reading, Unreadable,
     endpoint::{Endpoint, Fault},
-    read,
+    read::{self, Tried},
     tip::Tip,
 };
 
@@ -50,7 +50,7 @@ impl Pool {
     }
 
     /// One endpoint's try, until `end` at the latest.
-    async fn attempt(&self, place: usize, endpoint: &Endpoint, calls: &[Call], end: Instant) -> Result<Reading, Fault> {
+    async fn attempt(&self, place: usize, endpoint: &Endpoint, calls: &[Call], end: Instant) -> Result<Tried, Fault> {
         let block = in_time(end, read::head(endpoint)).await?;
         self.judge(place, block)?;
         read::at(endpoint, block, calls, &self.limits, end).await
@@ -63,7 +63,8 @@ impl Pool {
 
     /// One endpoint's try within its time, noted in its health.
     async fn try_one(&self, place: usize, endpoint: &Endpoint, calls: &[Call], end: Instant) -> Result<Reading, Fault> {
-        noted(endpoint, self.attempt(place, endpoint, calls, end), |reading| Service::of(calls, reading)).await
+        let tried = noted(endpoint, self.attempt(place, endpoint, calls, end), |tried| Service::of(calls, tried)).await?;
+        Ok(tried.reading)
     }
 
     fn unreadable(&self, fault: Option<&Fault>) -> Unreadable {
@@ -85,7 +86,10 @@ enum Service {
 }
 
 impl Service {
-    fn of(calls: &[Call], reading: &Reading) -> Self {
+    fn of(calls: &[Call], Tried { reading, fault }: &Tried) -> Self {
+        if let Some(fault) = fault {
+            return Self::Badly(*fault);
+        }
         if reading.answers.iter().any(|answer| matches!(answer, Answer::Failed(_))) {
             return Self::Badly(Fault::Malformed(super::wire::Malformed::Shape));
         }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use streamgate_core::evm::Address;
 use tokio::time::{Instant, timeout_at};
@@ -20,6 +20,9 @@ use crate::abi;
 
 /// Requests of one try that are under way at the same time.
 const REQUESTS_AT_ONCE: usize = 4;
+/// Requests of one try that read contracts apart. More would hardly fit into its time, and a provider would count them
+/// against the rate that all reads share.
+const APART_AT_MOST: usize = 100;
 /// Gas of a call that is read alone: some 800 reads of storage. Whether a proxy reverts for want of gas can't be told, so
 /// this is far above what an honest contract needs; an answer bought with it has about 1 MB at the most.
 const GAS_OF_CALL: u64 = 2_000_000;
@@ -76,25 +79,26 @@ fn result(told: Option<&Told>) -> Option<&Value> {
     }
 }
 
-/// Reads the calls at `block`, until `end` at the latest.
+/// What a try gave, and the fault that ended it early.
+pub(super) struct Tried {
+    pub reading: Reading,
+    pub fault: Option<Fault>,
+}
+
+/// Reads the calls at `block`, until `end` at the latest. What was read before a fault is kept.
 pub(super) async fn at(
     endpoint: &Endpoint,
     block: BlockRef,
     calls: &[Call],
     limits: &Limits,
     end: Instant,
-) -> Result<Reading, Fault> {
+) -> Result<Tried, Fault> {
     let mut reader = Reader { endpoint, block, calls, per_request: limits.calls_per_request, answers: vec![None; calls.len()] };
-    if endpoint.multicall() == Some(true) && calls.len() > 1 {
-        reader.aggregated(half_until(end)).await?;
+    let fault = reader.read(end).await.err();
+    match fault {
+        Some(fault) if reader.answers.iter().all(Option::is_none) => Err(fault),
+        fault => Ok(Tried { reading: Reading { block, answers: reader.answers(fault.as_ref()) }, fault }),
     }
-    // A call that failed inside an aggregate may have starved for gas there: only alone its word counts.
-    if reader.open_by_contract().len() > 1 {
-        reader.together(half_until(end)).await?;
-    }
-    reader.apart(end).await?;
-    let answers = reader.answers.into_iter().map(|answer| answer.unwrap_or_else(not_answered)).collect();
-    Ok(Reading { block, answers })
 }
 
 fn half_until(end: Instant) -> Instant {
@@ -119,6 +123,24 @@ struct Reader<'a> {
 type Part = (Vec<usize>, Result<Vec<Told>, Fault>);
 
 impl Reader<'_> {
+    async fn read(&mut self, end: Instant) -> Result<(), Fault> {
+        if self.endpoint.multicall() == Some(true) && self.calls.len() > 1 {
+            self.aggregated(half_until(end)).await?;
+        }
+        // A call that failed inside an aggregate may have starved for gas there: only alone its word counts.
+        if self.open_by_contract().len() > 1 {
+            self.together(half_until(end)).await?;
+        }
+        self.apart(end).await
+    }
+
+    /// All answers; what is open was not asked for, because of a fault or of the limit.
+    fn answers(self, fault: Option<&Fault>) -> Vec<Answer> {
+        let unread =
+            |call: &Call| fault.map_or_else(|| spoilt(call, &Fault::TimedOut), |fault| Answer::Failed(fault.to_string()));
+        self.answers.into_iter().zip(self.calls).map(|(answer, call)| answer.unwrap_or_else(|| unread(call))).collect()
+    }
+
     /// Places without an answer, by the contract that is called.
     fn open_by_contract(&self) -> BTreeMap<Option<Address>, Vec<usize>> {
         let mut found: BTreeMap<Option<Address>, Vec<usize>> = BTreeMap::new();
@@ -132,6 +154,19 @@ impl Reader<'_> {
     fn large_parts(&self) -> Vec<Vec<usize>> {
         let open: Vec<usize> = self.open_by_contract().into_values().flatten().collect();
         open.chunks(self.per_request).map(<[usize]>::to_vec).collect()
+    }
+
+    /// The calls of each contract for themselves. Where there are too many, each block has others come first: nobody can
+    /// choose an address that keeps another's from being read.
+    fn small_parts(&self) -> Vec<Vec<usize>> {
+        let mut open = self.open_by_contract();
+        let coins = open.remove(&None);
+        let mut contracts: Vec<Vec<usize>> = open.into_values().collect();
+        let drawn = self.block.hash.iter().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+        let first = drawn % contracts.len().max(1);
+        contracts.rotate_left(first);
+        let parts = coins.iter().chain(&contracts).flat_map(|open| open.chunks(self.per_request));
+        parts.take(APART_AT_MOST).map(<[usize]>::to_vec).collect()
     }
 
     /// Reads all calls by one request, through Multicall3. What fails there stays open.
@@ -152,33 +187,41 @@ impl Reader<'_> {
 
     /// Reads the open calls without Multicall3. What is spoilt stays open.
     async fn together(&mut self, end: Instant) -> Result<(), Fault> {
-        for (part, told) in self.singles(self.large_parts(), end).await? {
+        let (told, fault) = self.singles(self.large_parts(), end).await;
+        for (part, told) in told {
             self.fill(&part, told.unwrap_or_default());
         }
-        Ok(())
+        fault.map_or(Ok(()), Err)
     }
 
     /// Reads the open calls of each contract in requests of their own: what is spoilt now is that contract's doing.
     async fn apart(&mut self, end: Instant) -> Result<(), Fault> {
-        let by_contract = self.open_by_contract().into_values();
-        let parts = by_contract.flat_map(|open| open.chunks(self.per_request).map(<[usize]>::to_vec).collect::<Vec<_>>());
-        for (part, told) in self.singles(parts.collect(), end).await? {
+        let (told, fault) = self.singles(self.small_parts(), end).await;
+        for (part, told) in told {
             match told {
                 Ok(told) => self.fill(&part, told),
                 Err(fault) => part.iter().for_each(|place| self.answers[*place] = Some(spoilt(&self.calls[*place], &fault))),
             }
         }
-        Ok(())
+        fault.map_or(Ok(()), Err)
     }
 
-    /// One request for each part.
-    async fn singles(&self, parts: Vec<Vec<usize>>, end: Instant) -> Result<Vec<Part>, Fault> {
+    /// One request for each part, up to a fault that ends the try.
+    async fn singles(&self, parts: Vec<Vec<usize>>, end: Instant) -> (Vec<Part>, Option<Fault>) {
         let requests = parts.into_iter().map(|part| async move {
             let asks = |pin: &Value| part.iter().map(|place| single(&self.calls[*place], pin)).collect();
-            let told = unless_spoilt(end, ask_at(self.endpoint, self.block, asks)).await?;
-            Ok((part, told))
+            let told = unless_spoilt(end, ask_at(self.endpoint, self.block, asks)).await;
+            (part, told)
         });
-        stream::iter(requests.collect::<Vec<_>>()).buffered(REQUESTS_AT_ONCE).try_collect().await
+        let mut under_way = stream::iter(requests.collect::<Vec<_>>()).buffer_unordered(REQUESTS_AT_ONCE);
+        let mut all = Vec::new();
+        while let Some((part, told)) = under_way.next().await {
+            match told {
+                Ok(told) => all.push((part, told)),
+                Err(fault) => return (all, Some(fault)),
+            }
+        }
+        (all, None)
     }
 
     fn fill(&mut self, part: &[usize], told: Vec<Told>) {

@@ -30,6 +30,8 @@ pub const NOWHERE: Address = Address::new([0xcc; 20]);
 pub const HUGE: Address = Address::new([0xdd; 20]);
 /// Answers megabytes when it gets the gas for them.
 pub const GLUTTON: Address = Address::new([0xee; 20]);
+/// Fails in an aggregate; who reads it alone has asked too often.
+pub const LIMITED: Address = Address::new([0xde; 20]);
 /// Fails in the way of its choice.
 pub const INVALID: Address = Address::new([0xdf; 20]);
 /// Is never done, and neither is a request with it.
@@ -164,6 +166,7 @@ async fn answer(State(world): State<Arc<Mutex<World>>>, body: String) -> Respons
     let plain = |status: u16, body: &str| Response::builder().status(status).body(Body::from(body.to_owned())).unwrap();
     match fault {
         _ if body.contains(&hex::encode(SLOW.as_bytes())) => std::future::pending().await,
+        _ if body.contains(&LIMITED.lower()) => return plain(429, ""),
         // As text at once: to encode it as an answer takes an unoptimised node seconds.
         _ if body.contains(&hex::encode(HUGE.as_bytes())) => return plain(200, &"0".repeat(5 * 1024 * 1024)),
         Fault::Hangs => std::future::pending().await,
@@ -276,6 +279,7 @@ fn run(world: &World, to: Address, input: &[u8], gas: u64) -> Result<Vec<u8>, Re
     let word = match (to, hex::encode(&input[..4]).as_str()) {
         (REFUSING, _) => return Err(REVERTED),
         (INVALID, _) => return Err((-32603, "EVM error InvalidFEOpcode")),
+        (LIMITED, _) => return Err(OUT_OF_GAS),
         // 2^16 words of memory.
         (GLUTTON, _) if gas < 8_585_216 => return Err(OUT_OF_GAS),
         (GLUTTON, _) => return Ok(vec![0; 2 * 1024 * 1024]),
