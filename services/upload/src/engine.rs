@@ -3,6 +3,7 @@
 mod alive;
 mod allowance;
 mod begin;
+mod broke;
 mod chunks;
 mod complete;
 mod end;
@@ -23,8 +24,8 @@ use std::{path::Path, sync::Arc};
 use streamgate_core::{Caller, ids::UploadId, page::Page};
 use streamgate_store::{BlobKey, BlobStore, Database, Outbox};
 
+pub use broke::Broke;
 pub use chunks::Chunk;
-pub use intake::Broke;
 pub use room::{Boundless, Disk, Room};
 pub use titles::{MeshTitles, Titles};
 pub use upload::{State, Upload};

@@ -162,7 +162,7 @@ fn below_schedule(mut failure: Failure) -> Failure {
     failure
 }
 
-pub(crate) fn id<T: std::str::FromStr<Err = streamgate_core::ids::BadId>>(field: &str, text: &str) -> Result<T, Failure> {
+fn id<T: std::str::FromStr<Err = streamgate_core::ids::BadId>>(field: &str, text: &str) -> Result<T, Failure> {
     text.parse().map_err(|bad: streamgate_core::ids::BadId| Failure::invalid_field(field, bad.to_string()))
 }
 

@@ -9,15 +9,11 @@ use object_store::{
 };
 use uuid::Uuid;
 
-use super::pieces::Pieces;
 use crate::{
     blob::ByteStream,
     error::{Error, Result},
     key::BlobKey,
 };
-
-/// Longest list that is read: a million pieces would be a file of eight terabytes.
-const MAX_LIST_BYTES: usize = 64 * 1024 * 1024;
 
 /// The objects of one bucket. An absent one is none, not an error.
 #[derive(Debug, Clone)]
@@ -72,12 +68,6 @@ impl Bucket {
     /// All objects below `folder`.
     pub(super) fn below(&self, folder: &ObjectPath) -> BoxStream<'static, object_store::Result<ObjectPath>> {
         self.client.list(Some(folder)).map_ok(|meta| meta.location).boxed()
-    }
-
-    pub(super) async fn list_at(&self, path: &ObjectPath) -> Result<Option<Pieces>> {
-        let Some(result) = self.get(path, None).await? else { return Ok(None) };
-        let body = crate::collect(body_of(result), MAX_LIST_BYTES).await?;
-        Pieces::decode(&body).map(Some).ok_or_else(|| Error::Corrupt(format!("the list {path} can't be read")))
     }
 
     /// Asks whether the bucket answers and lets us in; one request that reads nothing.

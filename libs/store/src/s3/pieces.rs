@@ -5,11 +5,16 @@ use std::ops::Range;
 use object_store::path::Path as ObjectPath;
 use uuid::Uuid;
 
-use super::bucket::path;
-use crate::{error::Result, key::BlobKey};
+use super::bucket::{Bucket, body_of, path};
+use crate::{
+    error::{Error, Result},
+    key::BlobKey,
+};
 
 /// What a list begins with, so that a later version can tell an earlier one.
 const HEADER: &str = "streamgate pieces 1";
+/// Longest list that is read: a million pieces would be a file of eight terabytes.
+const MAX_LIST_BYTES: usize = 64 * 1024 * 1024;
 
 /// One object with some of the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +34,14 @@ impl Piece {
 /// Where a piece of a blob lies.
 pub(super) fn piece_path(key: &BlobKey, piece: &Piece) -> Result<ObjectPath> {
     path("pieces", &key.join(&piece.name)?)
+}
+
+impl Bucket {
+    pub(super) async fn list_at(&self, path: &ObjectPath) -> Result<Option<Pieces>> {
+        let Some(result) = self.get(path, None).await? else { return Ok(None) };
+        let body = crate::collect(body_of(result), MAX_LIST_BYTES).await?;
+        Pieces::decode(&body).map(Some).ok_or_else(|| Error::Corrupt(format!("the list {path} can't be read")))
+    }
 }
 
 /// All pieces of a blob, in order.

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     Error,
-    engine::{Engine, intake::Broke, quota},
+    engine::{Engine, broke::Broke, quota, rows},
 };
 
 /// Least and most that is held of a quota ahead of what has come. Between the two it is as much as has come, so that a small
@@ -68,7 +68,10 @@ async fn hold(engine: &Engine, id: &str, length: u64) -> Result<u64, Error> {
     let shared = &engine.shared;
     let wanted = length.saturating_add(length.clamp(HELD_AHEAD.0, HELD_AHEAD.1));
     let mut tx = shared.db.begin().await?;
-    let held = quota::hold_ahead(&mut tx, &shared.config, id, (length, wanted)).await?;
+    let row = rows::find_in(&mut tx, id).await?.ok_or_else(|| Error::UnknownUpload(id.to_owned()))?;
+    // What has ended holds nothing any more.
+    row.must_be_open().map_err(|_| Error::EndedMeanwhile)?;
+    let held = quota::hold_ahead(&mut tx, &shared.config, (id, &row.owner, row.held()), (length, wanted)).await?;
     tx.commit().await?;
     Ok(held)
 }

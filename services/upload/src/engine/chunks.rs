@@ -22,8 +22,9 @@ use crate::{
     command::{ChunkHead, Chunking},
     engine::{
         Engine,
+        broke::Broke,
         hashing::Hashing,
-        intake::{self, Broke, Limits},
+        intake::{self, Limits},
         quota,
         rows::{self, Row},
     },

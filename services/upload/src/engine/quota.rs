@@ -6,7 +6,7 @@ use sqlx::AnyConnection;
 use streamgate_core::time::UnixMillis;
 use streamgate_store::Database;
 
-use crate::{Config, Error, engine::rows};
+use crate::{Config, Error};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -77,22 +77,19 @@ pub(super) async fn limit(db: &Database, config: &Config, owner: &str, (held, le
     Ok(Some(config.account_bytes.saturating_sub(others.cast_unsigned())))
 }
 
-/// Holds `wanted` bytes for an open upload, or fewer that are enough for `needed`, and says how many.
+/// Holds `wanted` bytes for an open upload that holds `held`, or fewer that are enough for `needed`, and says how many.
 pub(super) async fn hold_ahead(
     tx: &mut AnyConnection,
     config: &Config,
-    id: &str,
+    (id, owner, held): (&str, &str, u64),
     (needed, wanted): (u64, u64),
 ) -> Result<u64, Error> {
-    let row = rows::find_in(&mut *tx, id).await?.ok_or_else(|| Error::UnknownUpload(id.to_owned()))?;
-    // What has ended holds nothing any more.
-    row.must_be_open().map_err(|_| Error::EndedMeanwhile)?;
-    let others = used(&mut *tx, &row.owner).await?.held_bytes.saturating_sub(signed(row.held()));
+    let others = used(&mut *tx, owner).await?.held_bytes.saturating_sub(signed(held));
     check(config, others, needed)?;
     let most = config.account_bytes.saturating_sub(others.max(0).cast_unsigned());
-    let held = wanted.min(most).max(row.held());
-    change(tx, id, &row.owner, signed(held), signed(held - row.held())).await?;
-    Ok(held)
+    let holds = wanted.min(most).max(held);
+    change(tx, id, owner, signed(holds), signed(holds - held)).await?;
+    Ok(holds)
 }
 
 async fn held_in_all(db: &Database, owner: &str) -> Result<i64, Error> {

@@ -14,7 +14,8 @@ use crate::{
     engine::{
         Engine, Upload,
         allowance::Allowance,
-        intake::{self, Broke, Limits},
+        broke::Broke,
+        intake::{self, Limits},
         quota,
         rows::{self, Row},
         slots::Hold,

@@ -9,7 +9,7 @@ use streamgate_proto::streamgate::{transcoder::v1::MakePosterRequest, worker::v1
 use tonic::Request;
 
 use super::{JobError, JobType, said};
-use crate::{command, engine::Work};
+use crate::engine::Work;
 
 /// How long the transcoder may take: it decodes before it answers, and others may have their turn first.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,7 +55,8 @@ impl<P: MakePoster> JobType for Thumbnails<P> {
         let Some(Kind::Thumbnails(params)) = params else {
             return Err(Failure::invalid_field("params.thumbnails", "is required"));
         };
-        command::id::<ContentId>("params.thumbnails.content_id", &params.content_id).map(drop)
+        let known = params.content_id.parse::<ContentId>();
+        known.map(drop).map_err(|bad| Failure::invalid_field("params.thumbnails.content_id", bad.to_string()))
     }
 
     async fn run(&self, work: &Work) -> Result<String, JobError> {
