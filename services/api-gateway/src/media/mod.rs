@@ -64,8 +64,7 @@ impl Media {
         let choice = target::choice(parts.uri.query())?;
         let context = CallContext::of(&parts.headers);
         let call = Call { media: self, target: &target, credential: &credential, choice, context };
-        // RFC 9110 14.2: a range is for GET alone.
-        let range = if parts.method == Method::GET { self.range(&call, &parts.headers).await? } else { None };
+        let range = self.range(&call, &parts.headers).await?;
         let wanted = ReadAssetRequest {
             range,
             if_none_match: range::entity_tags(&parts.headers),

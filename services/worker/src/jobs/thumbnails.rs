@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use streamgate_client::Mesh;
-use streamgate_core::{ErrorKind, Failure, ServiceName, ids::ContentId};
+use streamgate_core::{
+    ErrorKind, Failure, ServiceName,
+    ids::{BadId, ContentId},
+};
 use streamgate_proto::streamgate::{transcoder::v1::MakePosterRequest, worker::v1::job_params::Kind};
 use tonic::Request;
 
@@ -55,8 +58,8 @@ impl<P: MakePoster> JobType for Thumbnails<P> {
         let Some(Kind::Thumbnails(params)) = params else {
             return Err(Failure::invalid_field("params.thumbnails", "is required"));
         };
-        let known = params.content_id.parse::<ContentId>();
-        known.map(drop).map_err(|bad| Failure::invalid_field("params.thumbnails.content_id", bad.to_string()))
+        let parsed: Result<ContentId, BadId> = params.content_id.parse();
+        parsed.map(drop).map_err(|bad| Failure::invalid_field("params.thumbnails.content_id", bad.to_string()))
     }
 
     async fn run(&self, work: &Work) -> Result<String, JobError> {
